@@ -1,0 +1,78 @@
+"""The data directory of a platform on this machine: what lies where."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+
+from deploy.local.errors import LocalError
+
+
+def default_home() -> Path:
+    return Path(platformdirs.user_data_dir("tether"))
+
+
+@dataclass(frozen=True)
+class Home:
+    """Everything that the platform keeps lies below `root`, which is closed to other users."""
+
+    root: Path
+
+    @property
+    def postgres(self) -> Path:
+        return self.root / "postgres"
+
+    @property
+    def nats(self) -> Path:
+        return self.root / "nats"
+
+    @property
+    def artifacts(self) -> Path:
+        return self.root / "artifacts"
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "logs"
+
+    @property
+    def ports(self) -> Path:
+        return self.root / "ports.json"
+
+    @property
+    def secrets(self) -> Path:
+        return self.root / "secrets.json"
+
+    @property
+    def client(self) -> Path:
+        return self.root / "client.toml"
+
+    @property
+    def lock(self) -> Path:
+        return self.root / "up.lock"
+
+    @property
+    def state(self) -> Path:
+        return self.root / "platform.json"
+
+    def log(self, name: str) -> Path:
+        return self.logs / f"{name}.log"
+
+    def prepare(self) -> None:
+        """Makes the folders. Raises LocalError when that is not allowed, or when the folder holds something else."""
+        try:
+            if not self.lock.exists() and self.root.exists() and any(self.root.iterdir()):
+                raise LocalError(
+                    f"{self.root} holds files that are not Tether's; name an empty or a new folder with --data-dir"
+                )
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not os.access(self.root, os.W_OK | os.X_OK):
+                raise PermissionError(13, os.strerror(13))
+            for folder in (self.artifacts, self.logs):
+                folder.mkdir(mode=0o700, exist_ok=True)
+            self.root.chmod(0o700)
+        except OSError as error:
+            raise LocalError(
+                f"{self.root} cannot be used for the platform's data ({error.strerror}); "
+                "name a folder of your own with --data-dir"
+            ) from None

@@ -1,0 +1,120 @@
+"""One program that is kept running until it is told to stop."""
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+from deploy.local.errors import StartFailed
+from deploy.local.process import POLL_S, ProcessIdentity, Program, spawn
+
+START_TIMEOUT_S = 60.0
+STOP_GRACE_S = 10.0
+PROBE_TIMEOUT_S = 5.0
+FIRST_BACKOFF_S = 0.2
+LAST_BACKOFF_S = 5.0
+# A process that lived this long starts afresh with the shortest back-off.
+STEADY_S = 10.0
+
+
+class Supervised:
+    """Starts a program, starts it again whenever it dies, and stops it. `on_change` follows each change of process."""
+
+    def __init__(self, program: Program, log: Path, on_change: Callable[[], None] = lambda: None) -> None:
+        self.program = program
+        self.log = log
+        self.restarts = 0
+        self._on_change = on_change
+        self._process: asyncio.subprocess.Process | None = None
+        self._watch: asyncio.Task[None] | None = None
+        self._stopping = False
+
+    @property
+    def identity(self) -> ProcessIdentity | None:
+        """The process that runs now; None between a death and the next start."""
+        if self._process is None or self._process.returncode is not None:
+            return None
+        return ProcessIdentity.of(self._process.pid)
+
+    async def start(self, timeout_s: float = START_TIMEOUT_S) -> None:
+        """Returns when the program answers its probe. Raises StartFailed if it dies first or stays silent too long."""
+        self._stopping = False
+        process = await self._spawn()
+        try:
+            async with asyncio.timeout(timeout_s):
+                while not await answers(self.program):
+                    if process.returncode is not None:
+                        raise StartFailed(self.program.name, f"it {ending(process.returncode)}", self.log)
+                    await asyncio.sleep(POLL_S)
+        except BaseException as error:
+            await self.stop()
+            if isinstance(error, TimeoutError):
+                what = f"it did not answer at {self.program.address} within {timeout_s:g} s"
+                raise StartFailed(self.program.name, what, self.log) from None
+            raise
+        self._watch = asyncio.create_task(self._keep_running(process), name=f"supervise {self.program.name}")
+
+    async def stop(self) -> None:
+        """Returns when the process is gone: asked first, killed after the grace. Stopping twice does no harm."""
+        self._stopping = True
+        if self._watch is not None:
+            self._watch.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._watch
+            self._watch = None
+        process = self._process
+        if process is None:
+            return
+        if process.returncode is None:
+            send(process, self.program.stop_signal)
+            try:
+                async with asyncio.timeout(STOP_GRACE_S):
+                    await process.wait()
+            except TimeoutError:
+                send(process, signal.SIGKILL)
+                await process.wait()
+        self._process = None
+        self._on_change()
+
+    async def _spawn(self) -> asyncio.subprocess.Process:
+        self._process = await spawn(self.program, self.log)
+        self._on_change()
+        return self._process
+
+    async def _keep_running(self, process: asyncio.subprocess.Process) -> None:
+        """Ends when it is cancelled by `stop`."""
+        loop = asyncio.get_running_loop()
+        backoff_s = FIRST_BACKOFF_S
+        while not self._stopping:
+            started_s = loop.time()
+            await process.wait()
+            if loop.time() - started_s >= STEADY_S:
+                backoff_s = FIRST_BACKOFF_S
+            self._on_change()
+            await asyncio.sleep(backoff_s)
+            backoff_s = min(backoff_s * 2, LAST_BACKOFF_S)
+            process = await self._spawn()
+            self.restarts += 1
+
+
+async def answers(program: Program) -> bool:
+    """Whether the program passes its probe now."""
+    try:
+        async with asyncio.timeout(PROBE_TIMEOUT_S):
+            await program.probe()
+    except Exception:
+        return False
+    return True
+
+
+def send(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        process.send_signal(number)
+
+
+def ending(returncode: int) -> str:
+    """How a process ended, in words."""
+    if returncode < 0:
+        return f"was ended by {signal.Signals(-returncode).name}"
+    return f"exited with code {returncode}"

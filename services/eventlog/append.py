@@ -1,0 +1,77 @@
+"""What is appended, in the words of a command handler."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from google.protobuf.message import Message
+
+from protos.eventlog.v1.eventlog_pb2 import EventRecord
+
+
+class Conflict(Exception):
+    """A stream has moved on since it was loaded. Load, decide and append again."""
+
+    def __init__(self, kind: str, stream_id: str, expected: int, actual: int) -> None:
+        super().__init__(f"{kind} {stream_id} is at version {actual}, not {expected}")
+        self.kind, self.stream_id = kind, stream_id
+
+
+class RequestIdReused(Exception):
+    """The same request id was used by the same subject for another content."""
+
+    def __init__(self, request_id: str) -> None:
+        super().__init__(f"request id {request_id} was used for another request; make a new id for a new request")
+        self.request_id = request_id
+
+
+class LogUnavailable(Exception):
+    """PostgreSQL did not take the append in time. Nothing is known to be appended; the same request may be repeated."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamAppend:
+    """Events for one stream. `expected` is the version they follow; None appends after whatever is there."""
+
+    kind: str
+    stream_id: str
+    expected: int | None
+    events: Sequence[Message]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Identity of a mutating request: who sent it, its id, and the SHA-256 of its content."""
+
+    subject: str
+    request_id: str
+    content_sha256: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """One command's events: all of them are appended, or none.
+
+    `respond` makes the answer that is stored for a repeat of `request`, from the records with their positions.
+    It must hold no secret.
+    """
+
+    workspace_id: str
+    streams: Sequence[StreamAppend]
+    actor: str
+    correlation_id: str = ""
+    causation_id: str = ""
+    request: Request | None = None
+    respond: Callable[[Sequence[EventRecord]], Message] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """What became of an `Append`."""
+
+    # Position of its last event, or of the head where it had none.
+    position: int
+    records: Sequence[EventRecord] = field(default=())
+    # The stored first answer, where the request was a repeat; no event was appended then.
+    repeated: bytes | None = None
+    # The stored answer of this append.
+    response: bytes | None = None

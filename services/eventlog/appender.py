@@ -1,0 +1,220 @@
+"""The batching appender: one per process, turns the commands that wait at one moment into one transaction."""
+
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+
+import structlog
+
+from protos.eventlog.v1.eventlog_pb2 import EventRecord
+from services.clock import Clock
+from services.eventlog.append import Append, Appended, LogUnavailable
+from services.eventlog.batch import COLUMNS, Batch, RequestKey, Waiting
+from services.eventlog.catalogue import record_of
+from services.postgres import LOST, Connection, connect
+
+_log = structlog.get_logger()
+
+# One appender at a time: positions are contiguous and in commit order because of this lock.
+_LOCK = 7301000
+_PARTITION_POSITIONS = 10_000_000
+_MAX_BATCH = 1000
+_MAX_WAITING = 20_000
+
+Project = Callable[[Connection, Sequence[EventRecord]], Awaitable[None]]
+OnCommit = Callable[[Sequence[EventRecord]], None]
+
+
+async def _project_nothing(_connection: Connection, _records: Sequence[EventRecord]) -> None:
+    """A service whose read models follow the log from outside."""
+
+
+class Appender:
+    """Appends commands' events durably; `append` returns after the commit.
+
+    `project` writes the service's own read models in the same transaction, under the lock. `on_commit` is told of
+    every record after its commit, in position order. `start` before use, `stop` after.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        name: str,
+        clock: Clock,
+        project: Project = _project_nothing,
+        on_commit: OnCommit = lambda _records: None,
+    ) -> None:
+        self._url, self._name, self._clock = url, name, clock
+        self._project, self._on_commit = project, on_commit
+        self._queue: asyncio.Queue[Waiting] = asyncio.Queue(_MAX_WAITING)
+        self._connection: Connection | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._partitions_up_to = -1
+        # First position of a transaction whose commit may have happened unheard; zero: there is none.
+        self._unheard_from = 0
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._run(), name="appender")
+
+    async def stop(self) -> None:
+        """Stop at once; commands that are not settled raise LogUnavailable."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        while not self._queue.empty():
+            self._queue.get_nowait().settle(LogUnavailable("the service is stopping; repeat the request in a second"))
+        await self._disconnect()
+
+    async def append(self, append: Append, patience_s: float = 20) -> Appended:
+        """Append all events of a command, or none.
+
+        Raises Conflict, RequestIdReused, LogUnavailable (after `patience_s` without PostgreSQL, or when too many
+        commands wait).
+        """
+        done: asyncio.Future[Appended] = asyncio.get_running_loop().create_future()
+        try:
+            self._queue.put_nowait(Waiting(append, done, self._clock.monotonic() + patience_s))
+        except asyncio.QueueFull:
+            raise LogUnavailable(f"{_MAX_WAITING} commands wait for the event log; try again in a second") from None
+        return await done
+
+    async def _run(self) -> None:
+        while True:
+            batch = [await self._queue.get()]
+            while len(batch) < _MAX_BATCH and not self._queue.empty():
+                batch.append(self._queue.get_nowait())
+            try:
+                await self._settle(batch)
+            except asyncio.CancelledError:
+                for waiting in batch:
+                    waiting.settle(LogUnavailable("the service is stopping; repeat the request in a second"))
+                raise
+
+    async def _settle(self, waiting: list[Waiting]) -> None:
+        """Settle every command: in one transaction, or one by one where that fails on its content."""
+        delay_s = 0.05
+        while waiting:
+            try:
+                batch = await self._transact(waiting)
+            except LOST as error:
+                # The next round looks for our event ids before it inserts again.
+                _log.warning("the append waits for PostgreSQL", error=str(error), commands=len(waiting))
+                await self._disconnect()
+                waiting = self._still_patient(waiting, error)
+                await asyncio.sleep(delay_s)
+                delay_s = min(delay_s * 2, 1)
+            except Exception as error:
+                if len(waiting) == 1:
+                    _log.exception("a command could not be appended")
+                    waiting[0].settle(error)
+                    return
+                for one in waiting:
+                    await self._settle([one])
+                return
+            else:
+                self._on_commit(batch.records)
+                for one, outcome in batch.outcomes:
+                    one.settle(outcome)
+                return
+
+    def _still_patient(self, waiting: list[Waiting], error: BaseException) -> list[Waiting]:
+        now = self._clock.monotonic()
+        for one in waiting:
+            if one.expires_at <= now:
+                unavailable = LogUnavailable("the event log's database does not answer; repeat the request later")
+                unavailable.__cause__ = error
+                one.settle(unavailable)
+        return [one for one in waiting if one.expires_at > now]
+
+    async def _transact(self, waiting: list[Waiting]) -> Batch:
+        if self._connection is None:
+            self._connection = await connect(self._url, f"{self._name} appender")
+        connection = self._connection
+        async with connection.transaction():
+            batch = await self._plan(connection, waiting)
+            if batch.rows or batch.requests:
+                self._unheard_from = batch.head - len(batch.rows) + 1
+                await self._write(connection, batch)
+        self._unheard_from = 0
+        return batch
+
+    async def _plan(self, connection: Connection, waiting: list[Waiting]) -> Batch:
+        # Statements of their own, so that each sees what was committed before the lock was taken.
+        await connection.execute(f"select pg_advisory_xact_lock({_LOCK})")
+        last = await connection.fetchrow(
+            "select coalesce(max(position), 0) as head, greatest(clock_timestamp(), max(recorded_at)) as now "
+            "from (select position, recorded_at from eventlog.events order by position desc limit 1) last"
+        )
+        assert last is not None  # an aggregate has one row
+        keys = {(stream.kind, stream.stream_id) for one in waiting for stream in one.append.streams}
+        versions = await connection.fetch(
+            "select s.kind, s.id, s.version from unnest($1::text[], $2::text[]) k(kind, id) "
+            "join eventlog.streams s on s.kind = k.kind and s.id = k.id",
+            [kind for kind, _ in keys],
+            [stream_id for _, stream_id in keys],
+        )
+        batch = Batch(
+            last["head"],
+            last["now"],
+            {(kind, stream_id): version for kind, stream_id, version in versions},
+            await self._answered(connection, waiting),
+            await self._committed(connection, waiting),
+        )
+        for one in waiting:
+            batch.add(one)
+        return batch
+
+    async def _answered(self, connection: Connection, waiting: list[Waiting]) -> dict[RequestKey, tuple[bytes, bytes]]:
+        requests = [one.append.request for one in waiting if one.append.request is not None]
+        if not requests:
+            return {}
+        rows = await connection.fetch(
+            "select r.subject, r.request_id, r.request_hash, r.response from unnest($1::text[], $2::text[]) "
+            "k(subject, request_id) join eventlog.requests r on r.subject = k.subject and r.request_id = k.request_id",
+            [request.subject for request in requests],
+            [request.request_id for request in requests],
+        )
+        return {(subject, request_id): (content, response) for subject, request_id, content, response in rows}
+
+    async def _committed(self, connection: Connection, waiting: list[Waiting]) -> dict[uuid.UUID, EventRecord]:
+        if not self._unheard_from:
+            return {}
+        rows = await connection.fetch(
+            "select * from eventlog.events where position >= $1 and event_id = any($2::uuid[])",
+            self._unheard_from,
+            [event_id for one in waiting for event_id in one.event_ids],
+        )
+        return {row["event_id"]: record_of(row) for row in rows}
+
+    async def _write(self, connection: Connection, batch: Batch) -> None:
+        if batch.rows:
+            await self._ensure_partitions(connection, batch.head)
+            await connection.copy_records_to_table(
+                "events", schema_name="eventlog", columns=COLUMNS, records=batch.rows
+            )
+            await connection.execute(
+                "insert into eventlog.streams (kind, id, version) "
+                "select * from unnest($1::text[], $2::text[], $3::bigint[]) "
+                "on conflict (kind, id) do update set version = excluded.version",
+                [kind for kind, _ in batch.changed],
+                [stream_id for _, stream_id in batch.changed],
+                list(batch.changed.values()),
+            )
+            await self._project(connection, batch.records[-len(batch.rows) :])
+        if batch.requests:
+            await connection.executemany(
+                "insert into eventlog.requests (subject, request_id, request_hash, response) values ($1, $2, $3, $4)",
+                batch.requests,
+            )
+
+    async def _ensure_partitions(self, connection: Connection, head: int) -> None:
+        # A tenth of a partition ahead, so that the one in use is never the last.
+        ahead = head + _PARTITION_POSITIONS // 10
+        if ahead // _PARTITION_POSITIONS > self._partitions_up_to:
+            await connection.execute("select eventlog.ensure_partition($1), eventlog.ensure_partition($2)", head, ahead)
+            self._partitions_up_to = ahead // _PARTITION_POSITIONS
+
+    async def _disconnect(self) -> None:
+        if self._connection is not None:
+            connection, self._connection = self._connection, None
+            connection.terminate()

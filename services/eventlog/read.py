@@ -1,0 +1,98 @@
+"""Reading the log from PostgreSQL, in position order."""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+
+from protos.eventlog.v1.eventlog_pb2 import EventRecord
+from services.eventlog.catalogue import record_of, to_us
+from services.postgres import Connection, Pool
+
+PAGE = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The last position of the log, zero where it is empty, and when it was recorded."""
+
+    position: int
+    recorded_at_us: int
+    log_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Empty fields do not filter."""
+
+    workspace_id: str = ""
+    types: Sequence[str] = ()
+    stream_kind: str = ""
+    stream_id: str = ""
+
+    def matches(self, record: EventRecord) -> bool:
+        return (
+            (not self.workspace_id or record.workspace_id == self.workspace_id)
+            and (not self.types or record.type in self.types)
+            and (not self.stream_kind or record.stream_kind == self.stream_kind)
+            and (not self.stream_id or record.stream_id == self.stream_id)
+        )
+
+
+EVERYTHING = Filter()
+
+
+async def read_head(pool: Pool) -> Head:
+    """Raises asyncpg's connection errors."""
+    row = await pool.fetchrow(
+        "select position, recorded_at, log_id::text from eventlog.log "
+        "left join lateral (select position, recorded_at from eventlog.events order by position desc limit 1) e on true"
+    )
+    assert row is not None  # the table `log` has one row
+    if row["position"] is None:
+        return Head(0, 0, row["log_id"])
+    return Head(row["position"], to_us(row["recorded_at"]), row["log_id"])
+
+
+async def read_page(
+    connection: Connection | Pool, first: int, last: int, matching: Filter = EVERYTHING, limit: int = PAGE
+) -> list[EventRecord]:
+    """At most `limit` records with first ≤ position ≤ last that match, in position order."""
+    rows = await connection.fetch(
+        "select * from eventlog.events where position between $1 and $2 "
+        "and ($3 = '' or workspace_id = $3) and (cardinality($4::text[]) = 0 or type = any($4)) "
+        "and ($5 = '' or stream_kind = $5) and ($6 = '' or stream_id = $6) order by position limit $7",
+        first,
+        last,
+        matching.workspace_id,
+        list(matching.types),
+        matching.stream_kind,
+        matching.stream_id,
+        limit,
+    )
+    return [record_of(row) for row in rows]
+
+
+async def read_range(
+    pool: Pool, first: int, last: int, matching: Filter = EVERYTHING, limit: int = PAGE
+) -> AsyncIterator[list[EventRecord]]:
+    """Pages of records with first ≤ position ≤ last, in position order, none of them empty."""
+    while first <= last:
+        page = await read_page(pool, first, last, matching, limit)
+        if page:
+            yield page
+        if len(page) < limit:
+            return
+        first = page[-1].position + 1
+
+
+async def read_stream(
+    connection: Connection | Pool, kind: str, stream_id: str, after_version: int
+) -> list[EventRecord]:
+    """The events of one stream that follow `after_version`, in order."""
+    rows = await connection.fetch(
+        "select * from eventlog.events where stream_id = $1 and stream_version > $2 and stream_kind = $3 "
+        "order by stream_version",
+        stream_id,
+        after_version,
+        kind,
+    )
+    return [record_of(row) for row in rows]

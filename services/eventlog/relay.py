@@ -1,0 +1,110 @@
+"""The relay: publishes every event of the log to JetStream, in position order, fenced against a second relay."""
+
+import asyncio
+
+import nats.errors
+import nats.js.errors
+import structlog
+from nats.js import JetStreamContext
+from nats.js.api import DiscardPolicy, PubAck, StorageType, StreamConfig
+
+from protos.eventlog.v1.eventlog_pb2 import EventRecord
+from services.eventlog.bus import EVENTS, HEAD, Bus, subject
+from services.eventlog.read import read_head, read_page
+from services.postgres import Connection, Pool
+
+_log = structlog.get_logger()
+
+STREAM = "TETHER_EVENTS"
+_IN_FLIGHT = 500
+_ACK_TIMEOUT_S = 5
+_POLL_S = 1.0
+# JetStream is delivery, not storage: a day or a gibibyte for consumers outside the platform.
+_CONFIG = StreamConfig(
+    name=STREAM,
+    subjects=[EVENTS],
+    storage=StorageType.FILE,
+    discard=DiscardPolicy.OLD,
+    max_age=24 * 3600,
+    max_bytes=1 << 30,
+)
+
+
+class Relay:
+    """Run `lead` under the relay's leadership."""
+
+    def __init__(self, pool: Pool, bus: Bus) -> None:
+        self._pool, self._bus = pool, bus
+        self._hinted = asyncio.Event()
+
+    async def lead(self, connection: Connection) -> None:
+        """Publish until PostgreSQL is lost (raises) or cancelled; waits for a NATS that is gone."""
+        while True:
+            await self._bus.connected.wait()
+            try:
+                await self._publish_all(connection)
+            except (nats.errors.Error, nats.js.errors.Error, TimeoutError) as error:
+                _log.info("the relay starts over with NATS", error=str(error) or type(error).__name__)
+                await connection.fetchval("select 1")
+                await asyncio.sleep(0.2)
+
+    async def _publish_all(self, connection: Connection) -> None:
+        client = self._bus.client
+        assert client is not None  # connected
+        stream = client.jetstream(timeout=_ACK_TIMEOUT_S)
+        position, sequence = await self._resume(stream)
+
+        async def on_hint(_message: object) -> None:
+            self._hinted.set()
+
+        hints = await client.subscribe(HEAD, cb=on_hint)
+        try:
+            while True:
+                self._hinted.clear()
+                page = await read_page(connection, position + 1, 1 << 62, limit=_IN_FLIGHT)
+                if page:
+                    sequence = await self._publish(stream, page, sequence)
+                    position = page[-1].position
+                else:
+                    await self._wait_for_more()
+                    if not self._bus.connected.is_set():
+                        return
+        finally:
+            if self._bus.connected.is_set():
+                await hints.unsubscribe()
+
+    async def _wait_for_more(self) -> None:
+        try:
+            await asyncio.wait_for(self._hinted.wait(), _POLL_S)
+        except TimeoutError:
+            return
+
+    async def _resume(self, stream: JetStreamContext) -> tuple[int, int]:
+        """Position and stream sequence of what was published last.
+
+        A stream that is new, or was emptied, starts at the head: subscribers fill what they miss from PostgreSQL.
+        """
+        try:
+            state = (await stream.stream_info(STREAM)).state
+        except nats.js.errors.NotFoundError:
+            state = (await stream.add_stream(_CONFIG)).state
+        if state.messages:
+            last = await stream.get_msg(STREAM, seq=state.last_seq)
+            if last.data is not None:
+                return EventRecord.FromString(last.data).position, state.last_seq
+        return (await read_head(self._pool)).position, state.last_seq
+
+    async def _publish(self, stream: JetStreamContext, page: list[EventRecord], sequence: int) -> int:
+        """Publish a page and return the sequence of its last message. Raises where another relay was faster."""
+        acks: list[asyncio.Future[PubAck]] = []
+        for record in page:
+            acks.append(
+                await stream.publish_async(
+                    subject(record.workspace_id, record.stream_kind, record.type),
+                    record.SerializeToString(),
+                    headers={"Nats-Expected-Last-Sequence": str(sequence), "Nats-Msg-Id": record.event_id},
+                )
+            )
+            sequence += 1
+        done = await asyncio.wait_for(asyncio.gather(*acks), _ACK_TIMEOUT_S)
+        return done[-1].seq

@@ -1,0 +1,105 @@
+"""A subscription to the whole log: every event once, in position order, from NATS or else from PostgreSQL."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import structlog
+from google.protobuf.message import DecodeError
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription as NatsSubscription
+
+from protos.eventlog.v1.eventlog_pb2 import EventRecord
+from services.eventlog.bus import EVENTS, Bus
+from services.eventlog.read import PAGE, read_head, read_page
+from services.postgres import LOST, Pool
+
+_log = structlog.get_logger()
+
+# How long the bus may say nothing before PostgreSQL is asked for the head.
+_SILENCE_S = 1.0
+# Records that may wait for a slow consumer; more are dropped here and come from PostgreSQL later.
+_MAX_WAITING = 10_000
+
+
+class Subscription:
+    """Yields the events that follow `position`. One consumer; use it once.
+
+    NATS delivers what is published while we listen (no consumer state there, so its data may be deleted at any time).
+    A hole in the positions, a second of silence, or a NATS that is gone is filled from PostgreSQL by `_fill`.
+    """
+
+    def __init__(self, pool: Pool, bus: Bus, position: int) -> None:
+        self._pool, self._bus = pool, bus
+        # Everything up to here has been yielded.
+        self.position = position
+        self._arrived: asyncio.Queue[EventRecord] = asyncio.Queue(_MAX_WAITING)
+        self._nats: NatsSubscription | None = None
+
+    async def batches(self) -> AsyncIterator[list[EventRecord]]:
+        """Runs of records without a hole, none of them empty, until cancelled or closed."""
+        try:
+            async for run in self._fill():
+                yield run
+            while True:
+                await self._listen()
+                arrived = await self._next()
+                if arrived is None or arrived.position > self.position + 1:
+                    async for run in self._fill():
+                        yield run
+                run = self._continue(arrived)
+                if run:
+                    yield run
+        finally:
+            if self._nats is not None and self._bus.connected.is_set():
+                await self._nats.unsubscribe()
+
+    async def _listen(self) -> None:
+        if self._nats is None and self._bus.client is not None:
+            # The client subscribes again by itself when it reconnects.
+            self._nats = await self._bus.client.subscribe(EVENTS, cb=self._on_message)
+
+    async def _on_message(self, message: Msg) -> None:
+        try:
+            record = EventRecord.FromString(message.data)
+        except DecodeError:
+            _log.warning("a message on the events' subject is no event", subject=message.subject)
+            return
+        if not self._arrived.full():
+            self._arrived.put_nowait(record)
+
+    async def _next(self) -> EventRecord | None:
+        try:
+            return await asyncio.wait_for(self._arrived.get(), _SILENCE_S)
+        except TimeoutError:
+            return None
+
+    def _continue(self, arrived: EventRecord | None) -> list[EventRecord]:
+        """The run that follows the position, made of what has arrived."""
+        run: list[EventRecord] = []
+        while arrived is not None:
+            if arrived.position == self.position + 1:
+                run.append(arrived)
+                self.position += 1
+            elif arrived.position > self.position + 1:
+                # A hole: PostgreSQL has it all, this record too.
+                return run
+            arrived = self._arrived.get_nowait() if len(run) < PAGE and not self._arrived.empty() else None
+        return run
+
+    async def _fill(self) -> AsyncIterator[list[EventRecord]]:
+        """What PostgreSQL holds after the position. Without PostgreSQL there is nothing to tell, so it waits."""
+        delay_s = 0.1
+        while True:
+            try:
+                head = await read_head(self._pool)
+                page = await read_page(self._pool, self.position + 1, head.position)
+            except LOST as error:
+                _log.info("the subscription waits for PostgreSQL", error=str(error), position=self.position)
+                await asyncio.sleep(delay_s)
+                delay_s = min(delay_s * 2, 2)
+                continue
+            if page:
+                self.position = page[-1].position
+                yield page
+            if self.position >= head.position:
+                return

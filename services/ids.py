@@ -1,0 +1,23 @@
+"""Random identifiers and secrets. A prefix tells people what an id names."""
+
+import base64
+import hashlib
+import secrets
+from typing import Literal
+
+Prefix = Literal["ws", "rn", "jb", "at", "ds", "tok", "req"]
+
+
+def new_id(prefix: Prefix) -> str:
+    """80 random bits, for example `jb_k3v9q2m7x4p8w1zt`."""
+    return f"{prefix}_{base64.b32encode(secrets.token_bytes(10)).decode().lower()}"
+
+
+def new_secret(prefix: Literal["tt", "tk"]) -> str:
+    """256 random bits; `tt` for a person's token, `tk` for a runner's key."""
+    return f"{prefix}_{secrets.token_urlsafe(32)}"
+
+
+def sha256(secret: str) -> bytes:
+    """What is stored of a secret. It has 256 bits of its own, so it needs neither salt nor stretching."""
+    return hashlib.sha256(secret.encode()).digest()

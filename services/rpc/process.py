@@ -1,0 +1,65 @@
+"""The life of a service process: logging, signals, one sentence when it cannot start."""
+
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+import structlog
+import uvloop
+
+from services.rpc.settings import Settings, StartRefused, load
+
+_log = structlog.get_logger()
+
+
+def main(program: str, model: type[Settings], serve: Callable[[Settings, asyncio.Event], Awaitable[None]]) -> None:
+    """Run `serve` until SIGTERM or SIGINT sets the event it is given; it then stops by itself."""
+    try:
+        settings = load(model, program)
+        _configure_logging(program)
+        uvloop.run(_until_signalled(serve, settings))
+    except StartRefused as error:
+        print(f"tether {program}: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+async def _until_signalled(serve: Callable[[Settings, asyncio.Event], Awaitable[None]], settings: Settings) -> None:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    await serve(settings, stopping)
+
+
+def _configure_logging(program: str) -> None:
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso"),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+    )
+    structlog.contextvars.bind_contextvars(service=program)
+
+
+async def run_until(stopping: asyncio.Event, *loops: Coroutine[Any, Any, None]) -> None:
+    """Run endless loops until `stopping` is set. One that fails ends the process: its supervisor restarts it."""
+    tasks = [asyncio.create_task(loop) for loop in loops]
+    stop = asyncio.create_task(stopping.wait())
+    try:
+        done, _ = await asyncio.wait([stop, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        for task in done - {stop}:
+            task.result()
+            raise RuntimeError(f"the loop {task.get_name()} ended by itself")
+    finally:
+        for task in [stop, *tasks]:
+            task.cancel()
+        await asyncio.gather(stop, *tasks, return_exceptions=True)

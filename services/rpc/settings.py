@@ -1,0 +1,125 @@
+"""Settings of a service: environment `TETHER_…` and a TOML file; a wrong value stops the start with one sentence."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    CliSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+LOOPBACK = ("127.0.0.1", "localhost", "[::1]", "::1")
+
+
+class StartRefused(Exception):
+    """The process cannot start; the message is the one sentence that its operator sees."""
+
+
+class ServiceSettings(BaseSettings):
+    """What every service needs. Order of precedence: command line, environment, TOML file, default."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="TETHER_", extra="ignore", cli_kebab_case=True, hide_input_in_errors=True
+    )
+
+    postgres_url: str = Field(description="PostgreSQL, as the service's own role: postgresql://role:password@host/db")
+    nats_url: str = Field(
+        "", description="NATS, nats://user:password@host:port; empty: everything comes from PostgreSQL"
+    )
+    listen: str = Field("127.0.0.1:0", description="host:port to serve on; port 0 takes a free one")
+    operator_token_sha256: str = Field("", description="SHA-256 of the operator's token, 64 hexadecimal digits")
+    insecure: bool = Field(False, description="allow an address that is not loopback although there is no TLS")
+
+    @field_validator("postgres_url")
+    @classmethod
+    def _postgres_url(cls, value: str) -> str:
+        if not value.startswith(("postgresql://", "postgres://")):
+            raise ValueError("it must begin with postgresql://")
+        return value
+
+    @field_validator("operator_token_sha256")
+    @classmethod
+    def _digest(cls, value: str) -> str:
+        if value and (len(value) != 64 or any(c not in "0123456789abcdef" for c in value)):
+            raise ValueError("it must be 64 hexadecimal digits in lower case")
+        return value
+
+    @field_validator("listen")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        host, colon, port = value.rpartition(":")
+        if not colon or not host or not port.isdigit() or int(port) > 65535:
+            raise ValueError("it must be host:port with a port from 0 to 65535")
+        return value
+
+    @property
+    def operator_sha256(self) -> bytes | None:
+        return bytes.fromhex(self.operator_token_sha256) or None
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        file = _config_file()
+        toml = (TomlConfigSettingsSource(settings_cls, file),) if file else ()
+        return (init_settings, env_settings, *toml)
+
+
+Settings = TypeVar("Settings", bound=ServiceSettings)
+
+
+def load(model: type[Settings], program: str) -> Settings:
+    """Read the settings of this process; `--help` prints them all with their defaults.
+
+    Raises StartRefused with one sentence that names the setting, what is wrong, and where it may be set.
+    """
+    arguments = sys.argv[1:]
+    if "--config" in arguments:
+        at = arguments.index("--config")
+        if at + 1 == len(arguments):
+            raise StartRefused("--config needs the path of a TOML file")
+        os.environ["TETHER_CONFIG"] = arguments[at + 1]
+        del arguments[at : at + 2]
+    try:
+        source: CliSettingsSource[Any] = CliSettingsSource(
+            model, cli_parse_args=arguments, cli_prog_name=f"python -m services.{program}", cli_kebab_case=True
+        )
+        settings = model(_cli_settings_source=source)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise StartRefused(
+            f"setting {name}: {first['msg'].removeprefix('Value error, ')}; "
+            f"set TETHER_{name.upper()}, --{name.replace('_', '-')} or `{name}` in the file of --config"
+        ) from None
+    except OSError as error:
+        raise StartRefused(f"cannot read the configuration: {error}") from None
+    except ValueError as error:
+        raise StartRefused(f"the configuration file is not valid TOML: {error}") from None
+    host = settings.listen.rpartition(":")[0]
+    if host not in LOOPBACK and not settings.insecure:
+        raise StartRefused(
+            f"{settings.listen} is not loopback and there is no TLS; listen on 127.0.0.1 or pass --insecure"
+        )
+    return settings
+
+
+def _config_file() -> Path | None:
+    name = os.environ.get("TETHER_CONFIG", "")
+    if not name:
+        return None
+    file = Path(name)
+    if not file.is_file():
+        raise OSError(f"there is no file {name}")
+    return file

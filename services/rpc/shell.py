@@ -1,0 +1,158 @@
+"""What happens around every RPC: the caller is known, the role allows it, and every error is told in one sentence."""
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextvars import ContextVar
+from typing import Any
+
+import grpc
+import structlog
+
+from services.clock import Clock
+from services.eventlog.append import Conflict, LogUnavailable, RequestIdReused
+from services.ids import new_id
+from services.postgres import LOST
+from services.rpc.credentials import Directory, Principal
+from services.rpc.errors import BadCredentials, InvalidField, Refused, RoleRequired, Unavailable, to_status
+from services.rpc.roles import ROLES
+
+_log = structlog.get_logger()
+_principal: ContextVar[Principal] = ContextVar("principal")
+_correlation: ContextVar[str] = ContextVar("correlation")
+
+# Open to everyone: what any gRPC client needs to look around.
+_OPEN = ("/grpc.health.v1.Health/", "/grpc.reflection.")
+
+# An empty response this often shows that a stream is alive; its principal is checked again each second.
+KEEP_ALIVE_S = 15.0
+RECHECK_S = 1.0
+
+
+def caller() -> Principal:
+    """Who makes the call that is being handled."""
+    return _principal.get()
+
+
+def correlation_id() -> str:
+    """Shared by everything that this call causes: events, log lines."""
+    return _correlation.get()
+
+
+class Shell(grpc.aio.ServerInterceptor):
+    """Authenticates, authorises and translates errors. `catch_up` reads credentials that the directory has not seen."""
+
+    def __init__(self, directory: Directory, catch_up: Callable[[], Awaitable[None]], clock: Clock) -> None:
+        self._directory, self._catch_up, self._clock = directory, catch_up, clock
+
+    async def intercept_service(self, continuation: Any, details: grpc.HandlerCallDetails) -> Any:
+        handler = await continuation(details)
+        if handler is None or details.method.startswith(_OPEN):
+            return handler
+        wrap = _unary if not handler.response_streaming else _streaming
+        inner = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
+        behaviour = wrap(inner, lambda: self._enter(details.method, details.invocation_metadata), details.method)
+        make = {
+            (False, False): grpc.unary_unary_rpc_method_handler,
+            (False, True): grpc.unary_stream_rpc_method_handler,
+            (True, False): grpc.stream_unary_rpc_method_handler,
+            (True, True): grpc.stream_stream_rpc_method_handler,
+        }[handler.request_streaming, handler.response_streaming]
+        return make(behaviour, handler.request_deserializer, handler.response_serializer)
+
+    async def _enter(self, method: str, metadata: Any) -> None:
+        """Set the caller and the correlation id. Raises BadCredentials or RoleRequired."""
+        values = dict(metadata or ())
+        given = values.get("x-correlation-id", "")
+        # Shown in logs and events: nothing long, nothing that could be mistaken for more than an id.
+        _correlation.set(
+            given if 0 < len(given) <= 64 and given.isascii() and given.isprintable() else new_id("jb")[3:]
+        )
+        scheme, _, secret = str(values.get("authorization", "")).partition(" ")
+        if scheme.lower() != "bearer" or not secret:
+            raise BadCredentials("missing", "this call needs a token: send metadata `authorization: Bearer <token>`")
+        principal = self._directory.find(secret, self._clock.now_ms())
+        if principal is None:
+            await self._catch_up()
+            principal = self._directory.find(secret, self._clock.now_ms())
+        if principal is None:
+            raise BadCredentials("unknown", "this token is unknown, revoked or expired; ask an admin for a new one")
+        allowed = ROLES.get(method, frozenset())
+        if principal.role not in allowed:
+            raise RoleRequired(method, principal.role, sorted(allowed))
+        _principal.set(principal)
+
+    def still_valid(self, principal: Principal) -> bool:
+        """Whether an open stream may go on; ask each `RECHECK_S`."""
+        return self._directory.still_valid(principal, self._clock.now_ms())
+
+    def check_still_valid(self, principal: Principal) -> None:
+        """Raises BadCredentials once the stream's token is withdrawn."""
+        if not self.still_valid(principal):
+            raise BadCredentials("revoked", "this token was revoked or has expired; ask an admin for a new one")
+
+
+Enter = Callable[[], Awaitable[None]]
+
+
+def _unary(inner: Callable[..., Awaitable[Any]], enter: Enter, method: str) -> Callable[..., Awaitable[Any]]:
+    async def behaviour(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        try:
+            await enter()
+            return await inner(request, context)
+        except Exception as error:
+            await _tell(error, method, context)
+
+    return behaviour
+
+
+def _streaming(inner: Callable[..., Any], enter: Enter, method: str) -> Callable[..., Awaitable[None]]:
+    async def behaviour(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        try:
+            await enter()
+            if inspect.isasyncgenfunction(inner):
+                responses: AsyncIterator[Any] = inner(request, context)
+                async for response in responses:
+                    await context.write(response)
+            else:
+                await inner(request, context)
+        except Exception as error:
+            await _tell(error, method, context)
+
+    return behaviour
+
+
+async def _tell(error: Exception, method: str, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+    """End the call with the status that fits the error. Always raises."""
+    if isinstance(error, grpc.aio.AbortError):
+        raise error
+    refused = _refusal(error)
+    if refused is None:
+        _log.exception("a call failed", method=method, correlation_id=_correlation.get(""))
+        await context.abort(
+            grpc.StatusCode.INTERNAL,
+            f"{method.rsplit('/', 1)[-1]} failed inside the platform; "
+            f"its operator finds why in the service's log under {_correlation.get('')}",
+        )
+    else:
+        await context.abort_with_status(to_status(refused))
+
+
+def _refusal(error: Exception) -> Refused | None:
+    if isinstance(error, Refused):
+        return error
+    if isinstance(error, RequestIdReused):
+        return InvalidField("request_id", error.request_id, "it was used for another request; make a new one")
+    if isinstance(error, LogUnavailable):
+        return Unavailable(str(error))
+    if isinstance(error, Conflict):
+        return Unavailable(f"others changed the same thing at the same time ({error}); repeat the request")
+    if isinstance(error, LOST):
+        return Unavailable("the platform's database does not answer at the moment; repeat the request in a second")
+    return None
+
+
+async def settle(task: "asyncio.Task[Any]") -> None:
+    """Cancel a task and wait until it has ended."""
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

@@ -1,0 +1,37 @@
+"""Waiting for what happens soon; the only place in the tests that sleeps."""
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+INTERVAL_S = 0.02
+
+T = TypeVar("T")
+
+
+async def eventually(
+    look: Callable[[], Awaitable[T]] | Callable[[], T], timeout_s: float = 10.0, what: str = "the expected state"
+) -> T:
+    """Looks again and again until the answer is true, and returns it.
+
+    A failed assertion or a connection error counts as "not yet". After `timeout_s` an AssertionError names `what` and
+    the last answer or error.
+    """
+    loop = asyncio.get_running_loop()
+    end_s = loop.time() + timeout_s
+    while True:
+        last: object
+        try:
+            answer = look()
+            if inspect.isawaitable(answer):
+                async with asyncio.timeout_at(end_s):
+                    answer = await answer
+            if answer:
+                return answer  # type: ignore[return-value]
+            last = answer
+        except (AssertionError, OSError) as error:
+            last = error
+        if loop.time() >= end_s:
+            raise AssertionError(f"{what} did not come within {timeout_s:g} s; the last look gave {last!r}")
+        await asyncio.sleep(INTERVAL_S)
