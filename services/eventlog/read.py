@@ -85,7 +85,7 @@ async def read_range(
 
 
 async def read_stream(
-    connection: Connection | Pool, kind: str, stream_id: str, after_version: int
+    connection: Connection | Pool, kind: str, stream_id: str, after_version: int = 0
 ) -> list[EventRecord]:
     """The events of one stream that follow `after_version`, in order."""
     rows = await connection.fetch(

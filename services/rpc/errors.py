@@ -1,5 +1,7 @@
 """Refusals: a gRPC status code, one typed detail, and one sentence that tells the person what to do."""
 
+from collections.abc import Mapping
+
 import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import Message
@@ -9,6 +11,7 @@ from grpc_status import rpc_status
 from protos.common.v1 import errors_pb2
 
 MAX_NAME = 100
+_MAX_LABELS = 50
 
 
 class Refused(Exception):
@@ -80,18 +83,50 @@ class RoleRequired(Refused):
         )
 
 
+class LimitExceeded(Refused):
+    """A limit of the platform was passed."""
+
+    code = grpc.StatusCode.RESOURCE_EXHAUSTED
+
+    def __init__(self, limit: str, value: int, maximum: int, way_out: str) -> None:
+        super().__init__(
+            f"{limit}: {value} is above the limit of {maximum}; {way_out}",
+            errors_pb2.LimitExceeded(limit=limit, value=value, maximum=maximum),
+        )
+
+
 class Unavailable(Refused):
     """Something that the platform depends on is away for now; the same request may be repeated."""
 
     code = grpc.StatusCode.UNAVAILABLE
 
 
-def to_status(error: Refused) -> grpc.Status:
+# Codes of the details that a service's domain raises; a domain knows no gRPC.
+_CODES: dict[type[Message], grpc.StatusCode] = {
+    errors_pb2.RunnerNotOnline: grpc.StatusCode.FAILED_PRECONDITION,
+    errors_pb2.BelowRequirements: grpc.StatusCode.FAILED_PRECONDITION,
+    errors_pb2.WrongState: grpc.StatusCode.FAILED_PRECONDITION,
+    errors_pb2.QuotaUsedUp: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors_pb2.HeldByAnotherInstallation: grpc.StatusCode.PERMISSION_DENIED,
+    errors_pb2.NotFound: grpc.StatusCode.NOT_FOUND,
+    errors_pb2.InvalidField: grpc.StatusCode.INVALID_ARGUMENT,
+}
+
+
+def code_of(error: Exception) -> grpc.StatusCode | None:
+    """The status code of a refusal: ours, or a domain's, which is known by its `detail`. None for any other error."""
+    if isinstance(error, Refused):
+        return error.code
+    return _CODES.get(type(getattr(error, "detail", None)))  # type: ignore[arg-type]
+
+
+def to_status(code: grpc.StatusCode, error: Exception) -> grpc.Status:
     """What goes over the wire."""
-    status = Status(code=error.code.value[0], message=str(error))
-    if error.detail is not None:
+    status = Status(code=code.value[0], message=str(error))
+    detail = getattr(error, "detail", None)
+    if detail is not None:
         packed = AnyMessage()
-        packed.Pack(error.detail)
+        packed.Pack(detail)
         status.details.append(packed)
     result: grpc.Status = rpc_status.to_status(status)
     return result
@@ -104,3 +139,14 @@ def checked_name(field: str, name: str) -> str:
     if name != name.strip() or not name.isprintable():
         raise InvalidField(field, name, "a name has no control characters and no space at its ends")
     return name
+
+
+def checked_labels(labels: Mapping[str, str]) -> dict[str, str]:
+    """At most 50 labels of at most 100 characters each. Raises InvalidField."""
+    if len(labels) > _MAX_LABELS:
+        raise InvalidField("labels", len(labels), f"there are at most {_MAX_LABELS} labels")
+    for key, value in labels.items():
+        checked_name("labels", key)
+        if len(value) > MAX_NAME or not value.isprintable():
+            raise InvalidField(f"labels.{key}", value, f"a label has at most {MAX_NAME} printable characters")
+    return dict(labels)

@@ -8,13 +8,14 @@ from typing import Any
 
 import grpc
 import structlog
+from google.protobuf.message import DecodeError
 
 from services.clock import Clock
 from services.eventlog.append import Conflict, LogUnavailable, RequestIdReused
 from services.ids import new_id
 from services.postgres import LOST
 from services.rpc.credentials import Directory, Principal
-from services.rpc.errors import BadCredentials, InvalidField, Refused, RoleRequired, Unavailable, to_status
+from services.rpc.errors import BadCredentials, InvalidField, RoleRequired, Unavailable, code_of, to_status
 from services.rpc.roles import ROLES
 
 _log = structlog.get_logger()
@@ -58,7 +59,7 @@ class Shell(grpc.aio.ServerInterceptor):
             (True, False): grpc.stream_unary_rpc_method_handler,
             (True, True): grpc.stream_stream_rpc_method_handler,
         }[handler.request_streaming, handler.response_streaming]
-        return make(behaviour, handler.request_deserializer, handler.response_serializer)
+        return make(behaviour, _tolerant(handler.request_deserializer), handler.response_serializer)
 
     async def _enter(self, method: str, metadata: Any) -> None:
         """Set the caller and the correlation id. Raises BadCredentials or RoleRequired."""
@@ -92,6 +93,32 @@ class Shell(grpc.aio.ServerInterceptor):
             raise BadCredentials("revoked", "this token was revoked or has expired; ask an admin for a new one")
 
 
+class _Undecodable:
+    """Stands for bytes that are no message, until the call is set up and can say so."""
+
+
+def _tolerant(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    def tolerant(data: bytes) -> Any:
+        try:
+            return deserialize(data)
+        except DecodeError:
+            return _Undecodable()
+
+    return tolerant
+
+
+def _readable(request: Any) -> Any:
+    """The request, or the stream of them. Raises InvalidField where one is not a message."""
+    if isinstance(request, _Undecodable):
+        raise InvalidField("request", "bytes", "they are not a message of this call; is the client of this version?")
+    return _readable_stream(request) if hasattr(request, "__aiter__") else request
+
+
+async def _readable_stream(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    async for request in requests:
+        yield _readable(request)
+
+
 Enter = Callable[[], Awaitable[None]]
 
 
@@ -99,7 +126,7 @@ def _unary(inner: Callable[..., Awaitable[Any]], enter: Enter, method: str) -> C
     async def behaviour(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         try:
             await enter()
-            return await inner(request, context)
+            return await inner(_readable(request), context)
         except Exception as error:
             await _tell(error, method, context)
 
@@ -111,11 +138,11 @@ def _streaming(inner: Callable[..., Any], enter: Enter, method: str) -> Callable
         try:
             await enter()
             if inspect.isasyncgenfunction(inner):
-                responses: AsyncIterator[Any] = inner(request, context)
+                responses: AsyncIterator[Any] = inner(_readable(request), context)
                 async for response in responses:
                     await context.write(response)
             else:
-                await inner(request, context)
+                await inner(_readable(request), context)
         except Exception as error:
             await _tell(error, method, context)
 
@@ -127,7 +154,8 @@ async def _tell(error: Exception, method: str, context: grpc.aio.ServicerContext
     if isinstance(error, grpc.aio.AbortError):
         raise error
     refused = _refusal(error)
-    if refused is None:
+    code = code_of(refused)
+    if code is None:
         _log.exception("a call failed", method=method, correlation_id=_correlation.get(""))
         await context.abort(
             grpc.StatusCode.INTERNAL,
@@ -135,12 +163,11 @@ async def _tell(error: Exception, method: str, context: grpc.aio.ServicerContext
             f"its operator finds why in the service's log under {_correlation.get('')}",
         )
     else:
-        await context.abort_with_status(to_status(refused))
+        await context.abort_with_status(to_status(code, refused))
 
 
-def _refusal(error: Exception) -> Refused | None:
-    if isinstance(error, Refused):
-        return error
+def _refusal(error: Exception) -> Exception:
+    """The kernel's errors in the words of a caller; any other as it is."""
     if isinstance(error, RequestIdReused):
         return InvalidField("request_id", error.request_id, "it was used for another request; make a new one")
     if isinstance(error, LogUnavailable):
@@ -149,7 +176,7 @@ def _refusal(error: Exception) -> Refused | None:
         return Unavailable(f"others changed the same thing at the same time ({error}); repeat the request")
     if isinstance(error, LOST):
         return Unavailable("the platform's database does not answer at the moment; repeat the request in a second")
-    return None
+    return error
 
 
 async def settle(task: "asyncio.Task[Any]") -> None:

@@ -1,97 +1,87 @@
-"""A keeper as a real process for tests, and a look at the processes of the box."""
+"""A box as the scheduler sees it: it speaks the session's protocol and does what the test says."""
 
-import json
-import os
-import socket
-import subprocess
-import sys
-import uuid
-from pathlib import Path
+import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
-from runner_agent import clock, keeper_process
+import grpc
 
-STAND_IN = Path(__file__).parent / "stand_in_trainer.py"
-SECOND_NS = 1_000_000_000
+from protos.common.v1.inventory_pb2 import Gpu, Inventory
+from protos.scheduler.v1 import session_pb2 as pb
+from protos.scheduler.v1.session_pb2_grpc import RunnerSessionServiceStub
+from tests.support.servers import bearer
 
-
-def stand_in(*options: str) -> list[str]:
-    return [sys.executable, "-S", "-E", str(STAND_IN), *options]
-
-
-def alive(pid: int) -> bool:
-    """True unless the process is gone or a zombie."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except OSError:
-        return False
+GIB = 1 << 30
 
 
-class KeeperUnderTest:
-    """A keeper with a stand-in trainer; the test is its launcher."""
-
-    def __init__(self, folder: Path, *trainer_options: str) -> None:
-        self.pair = uuid.uuid4().hex[:12]
-        self.path = folder / f"{self.pair}.sock"
-        self.directory = folder / "attempt"
-        (self.directory / "spool").mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-I", "-S", "-E", str(Path(keeper_process.__file__))]
-        command += ["--socket", str(self.path), "--pair", self.pair, "--", *stand_in(*trainer_options)]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
-
-    def __enter__(self) -> "KeeperUnderTest":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.process.stdin is not None:
-            self.process.stdin.close()
-        self.process.kill()
-        self.process.wait()
-
-    def ask(self, **request: Any) -> dict[str, Any]:
-        """One request, one status line. Raises OSError while the socket is not there."""
-        with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(5)
-            connection.connect(str(self.path))
-            connection.sendall(json.dumps(request).encode() + b"\n")
-            return dict(json.loads(connection.makefile().readline()))
-
-    def start(self, deadline_in_s: float = 600.0) -> dict[str, Any]:
-        now_ns = clock.boottime_ns()
-        return self.ask(
-            cmd="start",
-            attempt_id="attempt-1",
-            job_id="job-1",
-            directory=str(self.directory),
-            window_ms=int(deadline_in_s * 1000),
-            deadline_boottime_ns=now_ns + int(deadline_in_s * SECOND_NS),
-            anchor_at_ms=1_000_000,
-            anchor_boottime_ns=now_ns,
-            simulated=True,
-            gpu_uuids=[],
-        )
-
-    def facts(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in (self.directory / "facts.jsonl").read_text().splitlines()]
-
-    def outcome(self) -> dict[str, Any]:
-        return dict(json.loads((self.directory / "outcome.json").read_text()))
-
-    def phase(self) -> str:
-        return str(json.loads((self.directory / "phase.json").read_text())["phase"])
-
-    def pids(self) -> list[int]:
-        """Trainer and its child (0 without one)."""
-        return list(json.loads((self.directory / "pids.json").read_text()))
-
-    def rss_kib(self) -> int:
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(status.split("VmRSS:")[1].split()[0])
-
-    def gone(self) -> bool:
-        return self.process.poll() is not None and not any(alive(pid) for pid in self.pids() if pid)
+def inventory(gpu: str = "NVIDIA A10G", count: int = 1, vram_gib: int = 24, ram_gib: int = 64) -> Inventory:
+    return Inventory(
+        gpus=[Gpu(uuid=f"GPU-{n}", type=gpu, vram_bytes=vram_gib * GIB) for n in range(count)],
+        cpu_ram_bytes=ram_gib * GIB,
+        cpu_cores=8,
+        hostname="box-1",
+        simulated=True,
+    )
 
 
-def kill(pid: int, number: int) -> bool:
-    os.kill(pid, number)
-    return True
+def hello(**more: Any) -> pb.Hello:
+    return pb.Hello(
+        **{"installation_id": "i-1", "agent_version": "1", "boot_id": "b-1", "inventory": inventory(), **more}
+    )
+
+
+class Box:
+    """One session. `connect` says Hello; `next` returns what the scheduler says, in order."""
+
+    def __init__(self, channel: grpc.aio.Channel, key: str) -> None:
+        self._call = RunnerSessionServiceStub(channel).Connect(metadata=bearer(key))
+        self._sequence = 0
+
+    async def connect(self, greeting: pb.Hello | None = None) -> pb.Welcome:
+        await self._call.write(pb.ConnectRequest(hello=greeting or hello()))
+        return (await self.next("welcome")).welcome
+
+    async def next(self, kind: str, timeout_s: float = 10) -> pb.ConnectResponse:
+        """The next message of this kind; others are passed over."""
+        async with asyncio.timeout(timeout_s):
+            while True:
+                message = await self._call.read()
+                assert message is not grpc.aio.EOF, f"the session ended with {await self._call.code()}"
+                if message.WhichOneof("message") == kind:
+                    return message
+
+    async def assignment(self) -> pb.Assignment:
+        """The next attempt that the scheduler wants."""
+        while not (directive := (await self.next("directive")).directive).HasField("attempt"):
+            continue
+        return directive.attempt
+
+    async def report(self, to: pb.Assignment, sequence: int, **fact: Any) -> pb.ReportAck:
+        """Report a fact and return its acknowledgement."""
+        report = pb.Report(attempt_id=to.attempt_id, job_id=to.job_id, sequence=sequence, **fact)
+        await self._call.write(pb.ConnectRequest(report=report))
+        return (await self.next("report_ack")).report_ack
+
+    async def say(self, message: pb.ConnectRequest) -> None:
+        await self._call.write(message)
+
+    async def close(self) -> None:
+        await self._call.done_writing()
+
+    def drop(self) -> None:
+        self._call.cancel()
+
+    async def status(self) -> tuple[grpc.StatusCode, str]:
+        """How the scheduler ended the session."""
+        return await self._call.code(), str(await self._call.details())
+
+
+async def each(stream: AsyncIterator[Any], count: int) -> list[Any]:
+    """The first `count` messages of a stream."""
+    found = []
+    async with asyncio.timeout(10):
+        async for message in stream:
+            found.append(message)
+            if len(found) == count:
+                break
+    return found

@@ -3,20 +3,23 @@
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import TypeVar, overload
 
 INTERVAL_S = 0.02
 
 T = TypeVar("T")
 
 
-async def eventually(
-    look: Callable[[], Awaitable[T]] | Callable[[], T], timeout_s: float = 10.0, what: str = "the expected state"
-) -> T:
+@overload
+async def eventually(look: Callable[[], Awaitable[T]], timeout_s: float = ..., what: str = ...) -> T: ...
+@overload
+async def eventually(look: Callable[[], T], timeout_s: float = ..., what: str = ...) -> T: ...
+
+
+async def eventually(look: Callable[[], object], timeout_s: float = 10.0, what: str = "the expected state") -> object:
     """Looks again and again until the answer is true, and returns it.
 
-    A failed assertion or a connection error counts as "not yet". After `timeout_s` an AssertionError names `what` and
-    the last answer or error.
+    An error counts as "not yet". After `timeout_s` an AssertionError names `what` and the last answer or error.
     """
     loop = asyncio.get_running_loop()
     end_s = loop.time() + timeout_s
@@ -28,10 +31,11 @@ async def eventually(
                 async with asyncio.timeout_at(end_s):
                     answer = await answer
             if answer:
-                return answer  # type: ignore[return-value]
+                return answer
             last = answer
-        except (AssertionError, OSError) as error:
+        except Exception as error:
             last = error
         if loop.time() >= end_s:
-            raise AssertionError(f"{what} did not come within {timeout_s:g} s; the last look gave {last!r}")
+            cause = last if isinstance(last, Exception) else None
+            raise AssertionError(f"{what} did not come within {timeout_s:g} s; the last look gave {last!r}") from cause
         await asyncio.sleep(INTERVAL_S)

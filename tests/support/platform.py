@@ -3,6 +3,7 @@
 import itertools
 import os
 import signal
+import tomllib
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +12,12 @@ import asyncpg
 import pytest
 
 from deploy.local.database import SERVICES, create_database, create_roles
+from deploy.local.home import Home
 from deploy.local.nats import EmbeddedNats
+from deploy.local.platform import Platform
 from deploy.local.ports import free_port
 from deploy.local.postgres import EmbeddedPostgres
-from deploy.local.supervised import Supervised
+from deploy.local.supervised import Supervised, answers
 from tests.support.loop_thread import LoopThread
 
 TEMPLATE = "tether_template"
@@ -157,3 +160,60 @@ def nats_server(loop: LoopThread, folder: Path) -> tuple[EmbeddedNats, Supervise
     supervised = Supervised(loop.call(server.prepare()), folder / "nats.log")
     loop.call(supervised.start())
     return server, supervised
+
+
+class SharedPlatform:
+    """The whole platform with its real services, in a temporary data directory."""
+
+    def __init__(self, loop: LoopThread, platform: Platform) -> None:
+        self._loop = loop
+        self._platform = platform
+        client = tomllib.loads(platform.home.client.read_text())
+        self.home = platform.home
+        self.endpoints: dict[str, str] = client["endpoints"]
+        self.token: str = client["token"]
+        self.operator_token: str = client["operator_token"]
+
+    def pid(self, name: str) -> int:
+        identity = self._platform.process(name).identity
+        assert identity is not None, f"{name} is between a death and its restart"
+        return identity.pid
+
+    def kill(self, name: str) -> None:
+        """SIGKILL; the supervisor starts it again."""
+        os.kill(self.pid(name), signal.SIGKILL)
+
+    def restarts(self, name: str) -> int:
+        return self._platform.process(name).restarts
+
+    async def stop(self, name: str) -> None:
+        """Stops one process and keeps it away until `start`."""
+        await self._loop.run(self._platform.process(name).stop())
+
+    async def start(self, name: str) -> None:
+        """Returns when the process answers its health probe."""
+        await self._loop.run(self._platform.process(name).start())
+
+    async def healthy(self, name: str) -> bool:
+        return await answers(self._platform.process(name).program)
+
+
+@pytest.fixture(scope="session")
+def platform(shared_loop: LoopThread, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedPlatform]:
+    """One for the whole test session; who disturbs it leaves it healthy."""
+    yield from whole_platform(shared_loop, tmp_path_factory.mktemp("platform") / "home")
+
+
+@pytest.fixture
+def own_platform(shared_loop: LoopThread, tmp_path: Path) -> Iterator[SharedPlatform]:
+    """One for a single test, with which it may do as it likes."""
+    yield from whole_platform(shared_loop, tmp_path / "platform")
+
+
+def whole_platform(loop: LoopThread, folder: Path) -> Iterator[SharedPlatform]:
+    started = Platform(Home(folder), lambda line: None)
+    loop.call(started.start())
+    try:
+        yield SharedPlatform(loop, started)
+    finally:
+        loop.call(started.stop())

@@ -1,0 +1,153 @@
+"""AccessService: workspaces and tokens."""
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import grpc
+
+from protos.eventlog.v1.eventlog_pb2 import EventRecord
+from protos.events.v1.workspace_pb2 import Role, TokenCreated, TokenRevoked, WorkspaceCreated
+from protos.scheduler.v1 import access_pb2 as pb
+from protos.scheduler.v1 import access_pb2_grpc as pb_grpc
+from services.clock import Clock
+from services.eventlog.append import StreamAppend
+from services.ids import new_id, new_secret, sha256
+from services.rpc.errors import InvalidField, LimitExceeded, NotFound, checked_name
+from services.rpc.shell import caller
+from services.scheduler.commands import Commands, Decision
+from services.scheduler.domain.workspace import Token, Workspace
+from services.scheduler.store import Store
+from services.scheduler.views import token_view
+
+MAX_TOKENS = 1000
+
+
+class AccessApi(pb_grpc.AccessServiceServicer):
+    def __init__(self, commands: Commands, store: Store, clock: Clock) -> None:
+        self._commands, self._store, self._clock = commands, store, clock
+
+    async def CreateWorkspace(
+        self,
+        request: pb.CreateWorkspaceRequest,
+        context: "grpc.aio.ServicerContext[pb.CreateWorkspaceRequest, pb.CreateWorkspaceResponse]",
+    ) -> pb.CreateWorkspaceResponse:
+        name = checked_name("name", request.name)
+        workspace_id, secret = new_id("ws"), new_secret("tt")
+        token = _token_created("first admin", Role.ROLE_ADMIN, 0, secret)
+
+        async def decide() -> Decision:
+            events = [WorkspaceCreated(name=name), token]
+            return Decision(workspace_id, [StreamAppend("workspace", workspace_id, 0, events)])
+
+        def respond(records: Sequence[EventRecord]) -> pb.CreateWorkspaceResponse:
+            last = records[-1]
+            return pb.CreateWorkspaceResponse(
+                workspace_id=workspace_id,
+                token=_view(token, last),
+                secret_withheld=True,
+                position=last.position,
+            )
+
+        answer, repeated = await self._commands.answer(
+            request, request.request_id, pb.CreateWorkspaceResponse, decide, respond
+        )
+        if not repeated:
+            answer.secret, answer.secret_withheld = secret, False
+        return answer
+
+    async def CreateToken(
+        self,
+        request: pb.CreateTokenRequest,
+        context: "grpc.aio.ServicerContext[pb.CreateTokenRequest, pb.CreateTokenResponse]",
+    ) -> pb.CreateTokenResponse:
+        name = checked_name("name", request.name)
+        if request.role not in Role.values() or request.role == Role.ROLE_UNSPECIFIED:
+            roles = ", ".join(role.removeprefix("ROLE_").lower() for role in Role.keys()[1:])
+            raise InvalidField("role", request.role, f"it must be one of: {roles}")
+        if request.expires_at_ms and request.expires_at_ms <= self._clock.now_ms():
+            raise InvalidField("expires_at_ms", request.expires_at_ms, "it must lie in the future, or be 0 for never")
+        secret = new_secret("tt")
+        token = _token_created(name, request.role, request.expires_at_ms, secret)
+
+        async def decide() -> Decision:
+            workspace = await self._workspace()
+            if sum(not t.revoked for t in workspace.tokens.values()) >= MAX_TOKENS:
+                raise LimitExceeded("tokens per workspace", MAX_TOKENS + 1, MAX_TOKENS, "revoke one that is not used")
+            return _append(workspace, token)
+
+        def respond(records: Sequence[EventRecord]) -> pb.CreateTokenResponse:
+            view = _view(token, records[-1])
+            return pb.CreateTokenResponse(token=view, secret_withheld=True, position=records[-1].position)
+
+        answer, repeated = await self._commands.answer(
+            request, request.request_id, pb.CreateTokenResponse, decide, respond
+        )
+        if not repeated:
+            answer.secret, answer.secret_withheld = secret, False
+        return answer
+
+    async def RevokeToken(
+        self,
+        request: pb.RevokeTokenRequest,
+        context: "grpc.aio.ServicerContext[pb.RevokeTokenRequest, pb.RevokeTokenResponse]",
+    ) -> pb.RevokeTokenResponse:
+        async def decide() -> Decision:
+            workspace = await self._workspace()
+            token = workspace.tokens.get(request.token_id)
+            if token is None:
+                raise NotFound("token", request.token_id, "see `tether tokens list`")
+            if token.revoked:
+                return Decision("", [])
+            return _append(workspace, TokenRevoked(token_id=request.token_id))
+
+        def respond(records: Sequence[EventRecord]) -> pb.RevokeTokenResponse:
+            return pb.RevokeTokenResponse(position=records[-1].position if records else 0)
+
+        answer, _ = await self._commands.answer(request, request.request_id, pb.RevokeTokenResponse, decide, respond)
+        return answer
+
+    async def ListTokens(
+        self,
+        request: pb.ListTokensRequest,
+        context: "grpc.aio.ServicerContext[pb.ListTokensRequest, pb.ListTokensResponse]",
+    ) -> pb.ListTokensResponse:
+        workspace = await self._workspace()
+        return pb.ListTokensResponse(tokens=[token_view(token) for token in workspace.tokens.values()])
+
+    async def WhoAmI(
+        self, request: pb.WhoAmIRequest, context: "grpc.aio.ServicerContext[pb.WhoAmIRequest, pb.WhoAmIResponse]"
+    ) -> pb.WhoAmIResponse:
+        who = caller()
+        workspace = await self._store.workspace(who.workspace_id) if who.workspace_id else None
+        return pb.WhoAmIResponse(
+            kind=who.subject.partition(":")[0],
+            subject_id=who.subject_id,
+            workspace_id=who.workspace_id,
+            workspace_name=workspace.name if workspace is not None else "",
+            role=getattr(Role, f"ROLE_{who.role.upper()}", Role.ROLE_UNSPECIFIED),
+        )
+
+    async def _workspace(self) -> Workspace:
+        workspace = await self._store.workspace(caller().workspace_id)
+        if workspace is None:
+            raise NotFound("workspace", caller().workspace_id)
+        return workspace
+
+
+Append: TypeAlias = TokenCreated | TokenRevoked
+
+
+def _append(workspace: Workspace, event: Append) -> Decision:
+    # Other services append to this stream too, and nothing of theirs touches tokens: no version is expected.
+    return Decision(workspace.workspace_id, [StreamAppend("workspace", workspace.workspace_id, None, [event])])
+
+
+def _token_created(name: str, role: Role.ValueType, expires_at_ms: int, secret: str) -> TokenCreated:
+    return TokenCreated(
+        token_id=new_id("tok"), name=name, role=role, token_sha256=sha256(secret), expires_at_ms=expires_at_ms
+    )
+
+
+def _view(token: TokenCreated, record: EventRecord) -> pb.Token:
+    created_at_ms = record.recorded_at_us // 1000
+    return token_view(Token(token.token_id, token.name, token.role, created_at_ms, token.expires_at_ms))

@@ -1,0 +1,159 @@
+"""Wiring of the scheduler."""
+
+import asyncio
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import Field
+
+from protos.eventlog.v1.eventlog_pb2 import EventRecord
+from protos.scheduler.v1.access_pb2_grpc import add_AccessServiceServicer_to_server
+from protos.scheduler.v1.job_pb2_grpc import add_JobServiceServicer_to_server
+from protos.scheduler.v1.runner_pb2_grpc import add_RunnerServiceServicer_to_server
+from protos.scheduler.v1.session_pb2_grpc import add_RunnerSessionServiceServicer_to_server
+from protos.scheduler.v1.workflow_pb2_grpc import add_WorkflowServiceServicer_to_server
+from services.eventlog.appender import Appender
+from services.eventlog.leadership import lead
+from services.ids import new_id
+from services.rpc.kernel import Kernel, open_kernel
+from services.rpc.process import run_until
+from services.rpc.server import Mount, Server
+from services.rpc.settings import ServiceSettings
+from services.rpc.watch import Hub
+from services.scheduler.access_api import AccessApi
+from services.scheduler.actions import Actions
+from services.scheduler.catalogue import ARCHITECTURES, RATES, read_architectures, read_rates
+from services.scheduler.commands import Commands
+from services.scheduler.directives import Directives
+from services.scheduler.job_api import JobApi
+from services.scheduler.queries import Queries
+from services.scheduler.runner_api import RunnerApi
+from services.scheduler.session_api import RunnerSessionApi
+from services.scheduler.sessions import Sessions
+from services.scheduler.store import Store
+from services.scheduler.timers import Timers
+from services.scheduler.workflow_api import WorkflowApi
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+class Settings(ServiceSettings):
+    """Settings of the scheduler."""
+
+    ingest_address: str = Field("", description="where agents send metrics, host:port; empty: where their session is")
+    window_ms: int = Field(900_000, ge=1_000, le=86_400_000, description="how long a training may be cut off, ms")
+    architectures_file: Path = Field(ARCHITECTURES, description="TOML catalogue of model architectures")
+    rates_file: Path = Field(RATES, description="TOML table of GPU multipliers")
+
+
+class Scheduler:
+    """Everything that one scheduler process holds."""
+
+    def __init__(self, kernel: Kernel, settings: Settings) -> None:
+        self.kernel, self._url = kernel, settings.postgres_url
+        architectures, rates = read_architectures(settings.architectures_file), read_rates(settings.rates_file)
+        replica = f"{socket.gethostname()[:60]}-{new_id('req')[4:12]}"
+        self.store, self.queries = Store(kernel.pool), Queries(kernel.pool)
+        self.sessions = Sessions(kernel.clock)
+        self.runners_hub, self.jobs_hub = Hub(), Hub()
+        self.directives = Directives(self.store, self.sessions)
+        self.appender = Appender(
+            settings.postgres_url, "scheduler", kernel.clock, project=self.store.project, on_commit=self._committed
+        )
+        commands = Commands(kernel.pool, self.store, self.appender)
+        self.actions = Actions(self.store, commands, kernel.clock, rates, replica, settings.window_ms)
+        self.timers = Timers(kernel.pool, self.actions, self.store, self.queries, self.sessions, kernel.clock, replica)
+        self.mounts: Sequence[Mount] = [
+            (
+                add_AccessServiceServicer_to_server,
+                AccessApi(commands, self.store, kernel.clock),
+                "tether.scheduler.v1.AccessService",
+            ),
+            (
+                add_RunnerServiceServicer_to_server,
+                RunnerApi(kernel, commands, self.store, self.queries, self.sessions, self.runners_hub, rates),
+                "tether.scheduler.v1.RunnerService",
+            ),
+            (
+                add_WorkflowServiceServicer_to_server,
+                WorkflowApi(commands, self.store, self.queries, self.sessions, architectures),
+                "tether.scheduler.v1.WorkflowService",
+            ),
+            (
+                add_JobServiceServicer_to_server,
+                JobApi(
+                    kernel,
+                    commands,
+                    self.store,
+                    self.queries,
+                    self.jobs_hub,
+                    architectures,
+                    rates,
+                    settings.window_ms,
+                ),
+                "tether.scheduler.v1.JobService",
+            ),
+            (
+                add_RunnerSessionServiceServicer_to_server,
+                RunnerSessionApi(
+                    self.actions,
+                    self.store,
+                    self.sessions,
+                    self.directives,
+                    kernel.clock,
+                    settings.ingest_address,
+                ),
+                "tether.scheduler.v1.RunnerSessionService",
+            ),
+        ]
+
+    def _committed(self, records: Sequence[EventRecord]) -> None:
+        """Our own events: known at once, before NATS or PostgreSQL tell them to the subscription."""
+        self.store.committed()
+        self.kernel.directory.apply(records)
+        self._tell(records)
+        self.kernel.bus.hint_head()
+
+    async def followed(self, records: Sequence[EventRecord]) -> None:
+        """Everybody's events, ours a second time."""
+        await self.store.absorb(records)
+        self._tell(records)
+        for session in self.sessions.all():
+            if not self.kernel.shell.still_valid(session.principal):
+                session.close("the runner's secret key was withdrawn", reconnect=False)
+
+    def _tell(self, records: Sequence[EventRecord]) -> None:
+        self.directives.changed(records)
+        self.timers.changed(records)
+        for record in records:
+            hub = {"runner": self.runners_hub, "job": self.jobs_hub}.get(record.stream_kind)
+            if hub is not None:
+                hub.touch(record.workspace_id, record.stream_id)
+
+
+async def serve(settings: Settings, stopping: asyncio.Event) -> None:
+    """Serve until `stopping` is set; then tell the agents to come back, and go."""
+    kernel = await open_kernel(settings, "scheduler", MIGRATIONS)
+    scheduler = Scheduler(kernel, settings)
+    scheduler.appender.start()
+    server = Server(settings.listen, scheduler.mounts, kernel.shell)
+    await server.start()
+
+    async def drain() -> None:
+        scheduler.sessions.close_all("this scheduler is stopping; another one takes over")
+
+    try:
+        await run_until(
+            stopping,
+            kernel.follow(scheduler.followed),
+            kernel.keep_clock(),
+            scheduler.directives.push(),
+            scheduler.timers.keep_lease(),
+            scheduler.timers.watch_sessions(),
+            lead(settings.postgres_url, "scheduler.timers", scheduler.timers.lead),
+        )
+    finally:
+        await server.stop(grace_s=2, drain=drain)
+        await scheduler.appender.stop()
+        await kernel.close()

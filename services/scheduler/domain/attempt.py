@@ -1,0 +1,192 @@
+"""An attempt from its assignment to its end: what its box reports, how it is cut off, lost and stopped."""
+
+from collections.abc import Sequence
+
+from google.protobuf.message import Message
+
+from protos.events.v1 import job_pb2 as ev
+from protos.scheduler.v1.job_pb2 import JobState
+from protos.scheduler.v1.session_pb2 import BoxMoment, Ended, Outcome, Report
+from protos.training.v1.training_pb2 import EndReason
+from services.scheduler.domain.job import HELD, OVER, Job
+from services.scheduler.domain.kinds import Reason
+from services.scheduler.domain.refusals import JobIsOver, StaleReport
+from services.scheduler.domain.runner import Runner, released
+
+# After the window: the time for saving a checkpoint, and what two clocks may differ by.
+GRACE_MS = 30_000
+_CLOCK_RESERVE_MS = 5_000
+
+
+def lost_after_ms(window_ms: int) -> int:
+    """How long after the last contact the training must have ended, whatever the clocks: window + 30 s + 2 % + 5 s."""
+    return window_ms + GRACE_MS + window_ms // 50 + _CLOCK_RESERVE_MS
+
+
+def moment_ms(moment: BoxMoment, earliest_ms: int, latest_ms: int) -> int:
+    """Platform time of a moment on the box, held between what is possible: a wrong clock changes no charge."""
+    return max(earliest_ms, min(moment.anchor_at_ms + moment.elapsed_ms, latest_ms))
+
+
+def report(job: Job, runner: Runner, told: Report, now_ms: int) -> tuple[Sequence[Message], Sequence[Message]]:
+    """Events of the job and of the runner for one report of the box; none for a repeat.
+
+    Raises StaleReport for an attempt that is not the job's last, or was never this runner's.
+    """
+    if told.attempt_id != job.attempt_id or job.runner_id != runner.runner_id:
+        raise StaleReport(told.attempt_id)
+    if told.sequence <= job.settled_report:
+        return [], []
+    match told.WhichOneof("fact"):
+        case "started" if job.state in HELD and not job.interval.started_at_ms:
+            at_ms = moment_ms(told.started.at, job.assigned_at_ms, now_ms)
+            return [
+                ev.JobStarted(
+                    attempt_id=job.attempt_id,
+                    started_at_ms=at_ms,
+                    weights=told.started.weights,
+                    report_sequence=told.sequence,
+                )
+            ], []
+        case "checkpointed":
+            return [
+                ev.CheckpointSaved(
+                    attempt_id=job.attempt_id,
+                    checkpoint=told.checkpointed.checkpoint,
+                    report_sequence=told.sequence,
+                )
+            ], []
+        case "evaluated":
+            done = told.evaluated
+            return [
+                ev.EvaluationCompleted(
+                    attempt_id=job.attempt_id,
+                    step=done.step,
+                    epoch=done.epoch,
+                    metrics=done.metrics,
+                    report_sequence=told.sequence,
+                )
+            ], []
+        case "ended":
+            return _ended(job, runner, told, now_ms)
+    return [], []
+
+
+def _ended(job: Job, runner: Runner, told: Report, now_ms: int) -> tuple[Sequence[Message], Sequence[Message]]:
+    outcome = _outcome(job, told.ended, _interval(job, told.ended, now_ms), told.sequence)
+    if job.state in OVER:
+        # The platform had presumed an end; the box tells the truth, which replaces it.
+        corrected = ev.JobOutcomeCorrected(
+            attempt_id=job.attempt_id,
+            corrects_position=job.outcome_position,
+            interval=outcome.interval,
+            report_sequence=told.sequence,
+        )
+        match outcome:
+            case ev.JobFinished():
+                corrected.finished.CopyFrom(outcome)
+            case ev.JobFailed():
+                corrected.failed.CopyFrom(outcome)
+            case ev.JobKilled():
+                corrected.killed.CopyFrom(outcome)
+        return [corrected], []
+    return [outcome], [released(runner)] if runner.attempt_id == job.attempt_id else []
+
+
+def _interval(job: Job, ended: Ended, now_ms: int) -> ev.ChargedInterval:
+    """Charged: from the start of the training process to its end, or to the moment its stop began if that is first."""
+    if not ended.HasField("started_at"):
+        return ev.ChargedInterval(ended_at_ms=moment_ms(ended.ended_at, job.assigned_at_ms, now_ms))
+    start = job.interval.started_at_ms or moment_ms(ended.started_at, job.assigned_at_ms, now_ms)
+    end = moment_ms(ended.ended_at, start, now_ms)
+    until = moment_ms(ended.stop_began_at, start, end) if ended.HasField("stop_began_at") else end
+    return ev.ChargedInterval(started_at_ms=start, charged_until_ms=until, ended_at_ms=end)
+
+
+def _outcome(
+    job: Job, ended: Ended, interval: ev.ChargedInterval, sequence: int
+) -> ev.JobFinished | ev.JobFailed | ev.JobKilled:
+    if ended.outcome == Outcome.OUTCOME_FINISHED:
+        return ev.JobFinished(
+            attempt_id=job.attempt_id,
+            interval=interval,
+            steps=ended.steps,
+            epochs=ended.epochs,
+            metrics=ended.metrics,
+            report_sequence=sequence,
+        )
+    if ended.outcome == Outcome.OUTCOME_FAILED:
+        return ev.JobFailed(
+            attempt_id=job.attempt_id,
+            interval=interval,
+            reason=ended.reason,
+            message=ended.message,
+            report_sequence=sequence,
+        )
+    # Who asked for the end knows better than the box why.
+    reason = job.kill_reason or ended.reason
+    message = job.kill_message or ended.message
+    return ev.JobKilled(
+        attempt_id=job.attempt_id, interval=interval, reason=reason, message=message, report_sequence=sequence
+    )
+
+
+def stop(job: Job, reason: Reason, message: str) -> list[Message]:
+    """End a job: one that waits at once, one that runs through its box. Raises JobIsOver."""
+    if job.state in OVER:
+        raise JobIsOver(job.job_id, job.state)
+    if job.kill_reason:
+        return []
+    requested = ev.JobKillRequested(reason=reason, message=message)
+    if job.state == JobState.JOB_STATE_QUEUED:
+        return [requested, ev.JobKilled(reason=reason, message=message, interval=ev.ChargedInterval())]
+    return [requested]
+
+
+def expire(job: Job, now_ms: int) -> list[Message]:
+    """A job that has waited too long ends."""
+    if job.state != JobState.JOB_STATE_QUEUED or now_ms < job.queue_expires_at_ms:
+        return []
+    message = "no runner took the job within its time; submit it again, or connect a runner that matches"
+    return [ev.JobKilled(reason=EndReason.END_REASON_QUEUE_EXPIRED, message=message, interval=ev.ChargedInterval())]
+
+
+def cut_off(job: Job, last_contact_ms: int) -> list[Message]:
+    """The runner is silent: the training ends itself at the deadline, not before."""
+    if job.state not in HELD or job.deadline_at_ms:
+        return []
+    return [
+        ev.JobUnreachable(
+            attempt_id=job.attempt_id,
+            last_contact_at_ms=last_contact_ms,
+            deadline_at_ms=last_contact_ms + job.window_ms,
+        )
+    ]
+
+
+def reached_again(job: Job, now_ms: int) -> list[Message]:
+    if job.state not in HELD or not job.deadline_at_ms:
+        return []
+    return [ev.JobReachable(attempt_id=job.attempt_id, cut_off_ms=max(0, now_ms - job.last_contact_at_ms))]
+
+
+def lost(job: Job, runner: Runner, now_ms: int) -> tuple[Sequence[Message], Sequence[Message]]:
+    """The training must have ended by now: say so. It is charged to last contact + window, until the box tells more."""
+    if job.state not in HELD or not job.deadline_at_ms or runner.connected:
+        return [], []
+    if now_ms < job.last_contact_at_ms + lost_after_ms(job.window_ms):
+        return [], []
+    interval = ev.ChargedInterval(presumed=True)
+    if job.interval.started_at_ms:
+        interval.started_at_ms = job.interval.started_at_ms
+        interval.charged_until_ms = max(job.interval.started_at_ms, job.deadline_at_ms)
+        interval.ended_at_ms = interval.charged_until_ms
+    minutes = job.window_ms / 60_000
+    killed = ev.JobKilled(
+        attempt_id=job.attempt_id,
+        interval=interval,
+        reason=job.kill_reason or EndReason.END_REASON_CONNECTION_LOST,
+        message=job.kill_message
+        or f"runner {job.runner_name} was not heard for {minutes:g} minutes, so the training has ended itself",
+    )
+    return [killed], [released(runner)] if runner.attempt_id == job.attempt_id else []

@@ -1,0 +1,192 @@
+"""Which runner takes which job, and at which rate."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from google.protobuf.message import Message
+
+from protos.common.v1.inventory_pb2 import Inventory
+from protos.events.v1 import job_pb2 as ev
+from protos.training.v1.training_pb2 import Architecture, TrainingSpec
+from services.scheduler.domain.job import Job
+from services.scheduler.domain.refusals import BelowRequirements, NoRunnerMatches, QuotaUsedUp, RunnerNotOnline
+from services.scheduler.domain.runner import Runner, occupied
+from services.scheduler.domain.workspace import Workspace
+
+MICROS = 1_000_000
+_GIB = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Multipliers relative to one NVIDIA T4, millionths, by a GPU's product name; longer names are tried first."""
+
+    multipliers: Mapping[str, int]
+    # For a GPU that no name matches.
+    unlisted_micros: int
+    advanced_evaluation_micros: int = 1_500_000
+
+    def of_gpu(self, gpu_type: str) -> int:
+        """The multiplier of the longest listed name that the product name contains as whole words."""
+        found = [
+            name for name in self.multipliers if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", gpu_type, re.IGNORECASE)
+        ]
+        return self.multipliers[max(found, key=len)] if found else self.unlisted_micros
+
+    def of_box(self, inventory: Inventory) -> int:
+        """Compute minutes charged per real minute, millionths, without advanced evaluation."""
+        return sum(self.of_gpu(gpu.type) for gpu in inventory.gpus)
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """Events of one placement: the job's and the runner's, to be appended together."""
+
+    job_events: Sequence[Message]
+    runner: Runner | None
+    runner_events: Sequence[Message]
+
+
+def shortfall(runner: Runner, architecture: Architecture) -> BelowRequirements | None:
+    """The first resource of which the runner has less than the minimum, if any. A box is known once it has connected."""
+    needs, has = architecture.requirements, runner.inventory
+    if has is None:
+        return None
+    vram = min((gpu.vram_bytes for gpu in has.gpus), default=0)
+    for resource, required, available in (
+        ("gpu_vram_bytes", needs.min_gpu_vram_bytes, vram),
+        ("cpu_ram_bytes", needs.min_cpu_ram_bytes, has.cpu_ram_bytes),
+    ):
+        if available < required:
+            return BelowRequirements(
+                runner.runner_id, runner.name, architecture.architecture_id, resource, required, available
+            )
+    return None
+
+
+def warnings_for(runner: Runner, architecture: Architecture) -> list[str]:
+    """One sentence for each resource below the recommended."""
+    needs, has = architecture.requirements, runner.inventory
+    if has is None:
+        return []
+    vram = min((gpu.vram_bytes for gpu in has.gpus), default=0)
+    found = []
+    for what, recommended, available in (
+        ("VRAM per GPU", needs.recommended_gpu_vram_bytes, vram),
+        ("CPU memory", needs.recommended_cpu_ram_bytes, has.cpu_ram_bytes),
+    ):
+        if available < recommended:
+            found.append(
+                f"{architecture.architecture_id} runs best with {recommended / _GIB:.1f} GiB of {what}; "
+                f"runner {runner.name} has {available / _GIB:.1f} GiB"
+            )
+    return found
+
+
+def refuse_exhausted(workspace: Workspace, period: str) -> None:
+    """Raises QuotaUsedUp where the minutes of `period` are used up."""
+    gone = workspace.exhaustion
+    if gone is not None and gone.period == period:
+        raise QuotaUsedUp(gone.period, gone.quota_milliminutes, gone.used_milliminutes)
+
+
+def matches(runner: Runner, job: Job) -> bool:
+    """Whether the runner may take the waiting job now."""
+    return (
+        runner.placeable
+        and not runner.uninstalled
+        and runner.workspace_id == job.workspace_id
+        and job.requested_runner_id in ("", runner.runner_id)
+        and all(runner.labels.get(key) == value for key, value in job.labels.items())
+        and shortfall(runner, job.spec.architecture) is None
+    )
+
+
+def waits_for(job: Job, runners: Iterable[Runner]) -> str:
+    """Why a queued job waits, in words."""
+    if job.requested_runner_id:
+        wanted = next((r for r in runners if r.runner_id == job.requested_runner_id), None)
+        return f"runner {wanted.name} to come online" if wanted else "its runner"
+    suited = [r for r in runners if shortfall(r, job.spec.architecture) is None]
+    suited = [r for r in suited if all(r.labels.get(key) == value for key, value in job.labels.items())]
+    return f"one of {len(suited)} matching runners to come online" if suited else "a runner that matches"
+
+
+def submit(
+    submitted: ev.JobSubmitted,
+    chosen: Runner | None,
+    candidates: Sequence[Runner],
+    job: Job,
+    attempt_id: str,
+    rates: Rates,
+    window_ms: int,
+) -> Placed:
+    """Place a job at its submission, or let it wait where it may.
+
+    `chosen` is the runner that it names, `candidates` the workspace's runners where it names none; `job` is the job
+    as `submitted` makes it. Raises BelowRequirements, RunnerNotOnline, NoRunnerMatches.
+    """
+    if chosen is not None:
+        if (short := shortfall(chosen, submitted.spec.architecture)) is not None:
+            raise short
+        submitted.warnings.extend(warnings_for(chosen, submitted.spec.architecture))
+        if not chosen.placeable and not submitted.queued:
+            raise RunnerNotOnline(chosen.runner_id, chosen.name, chosen.status)
+        candidates = [chosen]
+    free = [runner for runner in candidates if matches(runner, job)]
+    if not free:
+        if not submitted.queued:
+            raise _nobody(candidates, job)
+        return Placed([submitted], None, [])
+    # The least that will do: larger runners stay free for those who need them.
+    runner = min(free, key=lambda r: (rates.of_box(r.inventory or Inventory()), r.name))
+    if chosen is None:
+        submitted.warnings.extend(warnings_for(runner, submitted.spec.architecture))
+    submitted.queued = False
+    placed = assign(job, runner, attempt_id, rates, window_ms)
+    return Placed([submitted, *placed.job_events], runner, placed.runner_events)
+
+
+def _nobody(runners: Sequence[Runner], job: Job) -> Exception:
+    """Says which of the conditions failed for how many."""
+    if not runners:
+        return NoRunnerMatches("the workspace has no runner")
+    shorts = [short for runner in runners if (short := shortfall(runner, job.spec.architecture)) is not None]
+    if len(shorts) == len(runners):
+        return shorts[0]
+    online = sum(runner.placeable for runner in runners)
+    return NoRunnerMatches(f"of {len(runners)} runners {online} are ONLINE, and none of them matches")
+
+
+def assign(job: Job, runner: Runner, attempt_id: str, rates: Rates, window_ms: int) -> Placed:
+    """The runner takes the job. The rate and the window of the moment are written down for good."""
+    inventory = runner.inventory or Inventory()
+    factor = rates.advanced_evaluation_micros if job.spec.advanced_evaluation.enabled else MICROS
+    assigned = ev.JobAssigned(
+        attempt_id=attempt_id,
+        runner_id=runner.runner_id,
+        runner_name=runner.name,
+        gpus=[
+            ev.ChargedGpu(uuid=gpu.uuid, type=gpu.type, multiplier_micros=rates.of_gpu(gpu.type))
+            for gpu in inventory.gpus
+        ],
+        evaluation_factor_micros=factor,
+        rate_micros=rates.of_box(inventory) * factor // MICROS,
+        window_ms=window_ms,
+        simulated=inventory.simulated,
+    )
+    return Placed([assigned], runner, [occupied(runner, attempt_id, job.job_id)])
+
+
+def resolved(spec: TrainingSpec) -> TrainingSpec:
+    """The settings with every zero replaced by the architecture's default, so that the log tells what really ran."""
+    full = TrainingSpec()
+    full.CopyFrom(spec)
+    defaults = spec.architecture.defaults
+    for field in defaults.DESCRIPTOR.fields:
+        if not getattr(full.hyperparameters, field.name):
+            setattr(full.hyperparameters, field.name, getattr(defaults, field.name))
+    if not (full.limits.epochs or full.limits.steps or full.limits.minutes):
+        full.limits.epochs = spec.architecture.default_epochs
+    return full

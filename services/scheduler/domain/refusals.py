@@ -1,0 +1,111 @@
+"""Broken rules of the scheduler. Each carries its facts as a message of protos/common/v1/errors.proto."""
+
+from google.protobuf.message import Message
+
+from protos.common.v1 import errors_pb2
+from services.scheduler.domain.kinds import State, Status, state_label, status_label
+
+_GIB = 1 << 30
+
+
+class Refused(Exception):
+    """Base of the broken rules; `detail` is what programs read, the message what people do."""
+
+    def __init__(self, sentence: str, detail: Message) -> None:
+        super().__init__(sentence)
+        self.detail = detail
+
+
+class RunnerNotOnline(Refused):
+    """A training may only be placed on a runner that is ONLINE."""
+
+    def __init__(self, runner_id: str, name: str, status: Status) -> None:
+        label = status_label(status)
+        super().__init__(
+            f"runner {name} is {label}; choose an online runner, or submit with --queue to wait for it",
+            errors_pb2.RunnerNotOnline(runner_id=runner_id, status=label),
+        )
+
+
+class NoRunnerMatches(Refused):
+    """A training for any runner needs one that is ONLINE and has what the architecture needs."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(
+            f"no runner can take this training now: {why}; connect or free a runner, or submit with --queue to wait",
+            errors_pb2.RunnerNotOnline(),
+        )
+
+
+class BelowRequirements(Refused):
+    """A runner must have the architecture's minimum of memory."""
+
+    def __init__(self, runner_id: str, name: str, architecture: str, resource: str, required: int, has: int) -> None:
+        what = "VRAM per GPU" if resource == "gpu_vram_bytes" else "CPU memory"
+        super().__init__(
+            f"{architecture} needs at least {required / _GIB:.1f} GiB of {what}, "
+            f"runner {name} has {has / _GIB:.1f} GiB; "
+            "choose a larger runner or a smaller architecture",
+            errors_pb2.BelowRequirements(
+                runner_id=runner_id,
+                architecture=architecture,
+                resource=resource,
+                required_bytes=required,
+                available_bytes=has,
+            ),
+        )
+
+
+class QuotaUsedUp(Refused):
+    """A workspace whose minutes of the month are used up starts no training."""
+
+    def __init__(self, period: str, quota_milliminutes: int, used_milliminutes: int) -> None:
+        super().__init__(
+            f"the workspace has used {used_milliminutes / 1000:.1f} of its {quota_milliminutes / 1000:.1f} "
+            f"compute minutes of {period}; ask an admin to raise the quota, or wait for the next month",
+            errors_pb2.QuotaUsedUp(
+                period=period, quota_milliminutes=quota_milliminutes, used_milliminutes=used_milliminutes
+            ),
+        )
+
+
+class HeldByAnotherInstallation(Refused):
+    """A secret key belongs to the first installation that used it."""
+
+    def __init__(self, runner_id: str, name: str, holder: str) -> None:
+        super().__init__(
+            f"the key of runner {name} is in use by the installation on {holder}; create a runner of its own for this "
+            "box, or uninstall the other one",
+            errors_pb2.HeldByAnotherInstallation(runner_id=runner_id, holder_hostname=holder),
+        )
+
+
+class JobIsOver(Refused):
+    """Only a job that is not over can be stopped."""
+
+    def __init__(self, job_id: str, state: State) -> None:
+        label = state_label(state)
+        super().__init__(
+            f"job {job_id} is {label} already; there is nothing to stop",
+            errors_pb2.WrongState(kind="job", id=job_id, state=label),
+        )
+
+
+class StaleReport(Refused):
+    """A box may only report on the attempt that its runner holds or held last."""
+
+    def __init__(self, attempt_id: str) -> None:
+        super().__init__(
+            f"attempt {attempt_id[:100]} is not of this runner",
+            errors_pb2.NotFound(kind="attempt", id=attempt_id[:200]),
+        )
+
+
+class RunnerNotConnected(Refused):
+    """A dataset is checked on the box, which must be connected."""
+
+    def __init__(self, runner_id: str, name: str) -> None:
+        super().__init__(
+            f"runner {name} is not connected, so its disk cannot be looked at; start it with `tether-runner start`",
+            errors_pb2.RunnerNotOnline(runner_id=runner_id, status="OFFLINE"),
+        )

@@ -1,0 +1,69 @@
+"""A workspace: its tokens, its datasets, and whether its minutes are used up."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from google.protobuf.message import Message
+
+from protos.events.v1 import workspace_pb2 as ev
+from protos.training.v1.training_pb2 import Dataset
+from services.scheduler.domain.kinds import Envelope, RoleValue
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    token_id: str
+    name: str
+    role: RoleValue
+    created_at_ms: int
+    expires_at_ms: int
+    revoked: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Exhaustion:
+    """The minutes of a calendar month are used up."""
+
+    period: str
+    quota_milliminutes: int
+    used_milliminutes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    workspace_id: str
+    version: int
+    name: str
+    tokens: Mapping[str, Token] = field(default_factory=dict)
+    datasets: Mapping[str, Dataset] = field(default_factory=dict)
+    exhaustion: Exhaustion | None = None
+
+    def dataset(self, name_or_id: str) -> Dataset | None:
+        found = self.datasets.get(name_or_id)
+        return found or next((d for d in self.datasets.values() if d.name == name_or_id), None)
+
+
+def evolve(workspace: Workspace | None, event: Message, at: Envelope) -> Workspace:
+    """The workspace after an event. Never refuses."""
+    if isinstance(event, ev.WorkspaceCreated):
+        return Workspace(at.stream_id, at.version, event.name)
+    assert workspace is not None, "a workspace's stream begins with WorkspaceCreated"
+    workspace = replace(workspace, version=at.version)
+    match event:
+        case ev.TokenCreated():
+            token = Token(event.token_id, event.name, event.role, at.at_ms, event.expires_at_ms)
+            return replace(workspace, tokens={**workspace.tokens, token.token_id: token})
+        case ev.TokenRevoked():
+            revoked = {event.token_id: replace(workspace.tokens[event.token_id], revoked=True)}
+            return replace(workspace, tokens={**workspace.tokens, **revoked})
+        case ev.DatasetRegistered():
+            return replace(workspace, datasets={**workspace.datasets, event.dataset.dataset_id: event.dataset})
+        case ev.QuotaExhausted():
+            exhaustion = Exhaustion(event.period, event.quota_milliminutes, event.used_milliminutes)
+            return replace(workspace, exhaustion=exhaustion)
+        case ev.QuotaSet():
+            # The quota service says QuotaExhausted again where the new quota is used up as well.
+            return replace(workspace, exhaustion=None)
+        case ev.QuotaThresholdReached() | ev.MinutesAdjusted():
+            return workspace
+    raise AssertionError(f"{event.DESCRIPTOR.name} is not an event of a workspace")

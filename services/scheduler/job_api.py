@@ -1,0 +1,186 @@
+"""JobService: submit, watch and stop trainings."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import UTC, datetime
+
+import grpc
+
+from protos.eventlog.v1.eventlog_pb2 import EventRecord
+from protos.scheduler.v1 import job_pb2 as pb
+from protos.scheduler.v1 import job_pb2_grpc as pb_grpc
+from protos.training.v1.training_pb2 import Architecture, EndReason
+from services.eventlog.append import StreamAppend
+from services.eventlog.catalogue import payload_of
+from services.ids import new_id
+from services.rpc.errors import InvalidField, NotFound
+from services.rpc.kernel import Kernel
+from services.rpc.shell import caller
+from services.rpc.watch import Hub
+from services.scheduler.commands import Commands, Decision
+from services.scheduler.domain import attempt, placement
+from services.scheduler.domain.job import Job, evolve
+from services.scheduler.domain.placement import Rates
+from services.scheduler.domain.runner import Runner
+from services.scheduler.queries import Queries
+from services.scheduler.store import Store, envelope_of
+from services.scheduler.submission import MAX_TEXT, first_state, submitted
+from services.scheduler.views import job_view
+
+_DEFAULT_PAGE, _MAX_PAGE = 100, 1000
+_NOT_OVER = (
+    pb.JobState.JOB_STATE_QUEUED,
+    pb.JobState.JOB_STATE_ASSIGNED,
+    pb.JobState.JOB_STATE_RUNNING,
+    pb.JobState.JOB_STATE_STOPPING,
+)
+
+
+def period_of(now_ms: int) -> str:
+    """The calendar month in UTC, for example `2026-11`."""
+    return datetime.fromtimestamp(now_ms / 1000, UTC).strftime("%Y-%m")
+
+
+class JobApi(pb_grpc.JobServiceServicer):
+    def __init__(
+        self,
+        kernel: Kernel,
+        commands: Commands,
+        store: Store,
+        queries: Queries,
+        hub: Hub,
+        architectures: Mapping[str, Architecture],
+        rates: Rates,
+        window_ms: int,
+    ) -> None:
+        self._kernel, self._commands, self._store, self._queries = kernel, commands, store, queries
+        self._hub, self._architectures, self._rates, self._window_ms = hub, architectures, rates, window_ms
+
+    async def SubmitJob(
+        self,
+        request: pb.SubmitJobRequest,
+        context: "grpc.aio.ServicerContext[pb.SubmitJobRequest, pb.SubmitJobResponse]",
+    ) -> pb.SubmitJobResponse:
+        workspace_id, job_id, attempt_id = caller().workspace_id, new_id("jb"), new_id("at")
+        architecture = self._architectures.get(request.architecture_id)
+        if architecture is None:
+            hint = f"there are {', '.join(self._architectures)}; see `tether train architectures`"
+            raise NotFound("architecture", request.architecture_id, hint)
+
+        async def decide() -> Decision:
+            now_ms = self._kernel.clock.now_ms()
+            workspace = await self._store.workspace(workspace_id)
+            dataset = workspace.dataset(request.dataset_id) if workspace is not None else None
+            if workspace is None or dataset is None:
+                raise NotFound("dataset", request.dataset_id, "see `tether datasets list`")
+            chosen = await self._runner(request.runner_id) if request.runner_id else None
+            event = submitted(request, dataset, architecture, chosen, now_ms)
+            placement.refuse_exhausted(workspace, period_of(now_ms))
+            candidates = [] if chosen is not None else await self._queries.runners(workspace_id)
+            job = first_state(job_id, workspace_id, event)
+            placed = placement.submit(event, chosen, candidates, job, attempt_id, self._rates, self._window_ms)
+            streams = [StreamAppend("job", job_id, 0, placed.job_events)]
+            if placed.runner is not None:
+                runner = placed.runner
+                streams.append(StreamAppend("runner", runner.runner_id, runner.version, placed.runner_events))
+            return Decision(workspace_id, streams)
+
+        def respond(records: Sequence[EventRecord]) -> pb.SubmitJobResponse:
+            return pb.SubmitJobResponse(job=job_view(_fold(records)), position=records[-1].position)
+
+        answer, _ = await self._commands.answer(request, request.request_id, pb.SubmitJobResponse, decide, respond)
+        return answer
+
+    async def GetJob(
+        self, request: pb.GetJobRequest, context: "grpc.aio.ServicerContext[pb.GetJobRequest, pb.GetJobResponse]"
+    ) -> pb.GetJobResponse:
+        await self._kernel.reached(request.min_position)
+        return pb.GetJobResponse(job=await self._view(await self._find(request.job_id)))
+
+    async def ListJobs(
+        self, request: pb.ListJobsRequest, context: "grpc.aio.ServicerContext[pb.ListJobsRequest, pb.ListJobsResponse]"
+    ) -> pb.ListJobsResponse:
+        await self._kernel.reached(request.min_position)
+        size = request.page_size or _DEFAULT_PAGE
+        if not 0 < size <= _MAX_PAGE:
+            raise InvalidField(
+                "page_size", request.page_size, f"it must be from 1 to {_MAX_PAGE}, or 0 for {_DEFAULT_PAGE}"
+            )
+        if request.page_token and not request.page_token.isdigit():
+            raise InvalidField("page_token", request.page_token, "it must be the next_page_token of an earlier answer")
+        before = int(request.page_token or 0)
+        found = await self._queries.jobs(caller().workspace_id, request.states, before, size + 1)
+        page = found[:size]
+        more = str(page[-1].position) if len(found) > size else ""
+        return pb.ListJobsResponse(jobs=[await self._view(job) for job in page], next_page_token=more)
+
+    async def WatchJobs(
+        self,
+        request: pb.WatchJobsRequest,
+        context: "grpc.aio.ServicerContext[pb.WatchJobsRequest, pb.WatchJobsResponse]",
+    ) -> AsyncIterator[pb.WatchJobsResponse]:
+        principal = caller()
+        with self._hub.watch(principal.workspace_id) as watcher:
+            if request.job_id:
+                jobs = [await self._find(request.job_id)]
+            else:
+                jobs = await self._queries.jobs(principal.workspace_id, _NOT_OVER, 0, _MAX_PAGE)
+            yield pb.WatchJobsResponse(jobs=[await self._view(job) for job in jobs])
+            while True:
+                changed = await watcher.changed(self._kernel.shell, principal)
+                if request.job_id:
+                    changed = [job_id for job_id in changed if job_id == request.job_id]
+                    if not changed:
+                        continue
+                found = [await self._store.job(job_id) for job_id in changed]
+                yield pb.WatchJobsResponse(jobs=[await self._view(job) for job in found if job is not None])
+
+    async def StopJob(
+        self, request: pb.StopJobRequest, context: "grpc.aio.ServicerContext[pb.StopJobRequest, pb.StopJobResponse]"
+    ) -> pb.StopJobResponse:
+        if len(request.reason) > MAX_TEXT:
+            raise InvalidField("reason", request.reason, f"it has at most {MAX_TEXT} characters")
+        job_id = (await self._find(request.job_id)).job_id
+
+        async def decide() -> Decision:
+            job = await self._find(job_id)
+            message = request.reason or "stopped by a person"
+            events = attempt.stop(job, EndReason.END_REASON_STOPPED_BY_PERSON, message)
+            return Decision(job.workspace_id, [StreamAppend("job", job.job_id, job.version, events)])
+
+        def respond(records: Sequence[EventRecord]) -> pb.StopJobResponse:
+            return pb.StopJobResponse(position=records[-1].position if records else 0)
+
+        answer, _ = await self._commands.answer(request, request.request_id, pb.StopJobResponse, decide, respond)
+        answer.job.CopyFrom(await self._view(await self._find(job_id)))
+        return answer
+
+    async def _find(self, job_id: str) -> Job:
+        """A job of the caller's workspace. Raises NotFound, for another workspace's as well."""
+        job = await self._store.job(job_id)
+        workspace_id = caller().workspace_id
+        if job is None or (workspace_id and job.workspace_id != workspace_id):
+            raise NotFound("job", job_id, "see `tether jobs list`")
+        return job
+
+    async def _runner(self, name_or_id: str) -> Runner:
+        runner_id = await self._queries.runner_id(caller().workspace_id, name_or_id)
+        runner = await self._store.runner(runner_id) if runner_id is not None else None
+        if runner is None:
+            raise NotFound("runner", name_or_id, "see `tether runners list`")
+        return runner
+
+    async def _view(self, job: Job) -> pb.Job:
+        view = job_view(job)
+        if job.state == pb.JobState.JOB_STATE_QUEUED:
+            view.queue_position = await self._queries.queue_position(job)
+            view.waiting_for = placement.waits_for(job, await self._queries.runners(job.workspace_id))
+        return view
+
+
+def _fold(records: Sequence[EventRecord]) -> Job:
+    job: Job | None = None
+    for record in records:
+        if record.stream_kind == "job":
+            job = evolve(job, payload_of(record), envelope_of(record))
+    assert job is not None  # a submission has at least JobSubmitted
+    return job

@@ -1,0 +1,98 @@
+"""Lists over the scheduler's read models, always within one workspace."""
+
+from collections.abc import Sequence
+
+from protos.scheduler.v1.job_pb2 import JobState
+from services.postgres import Pool
+from services.scheduler.domain.job import Job
+from services.scheduler.domain.kinds import State
+from services.scheduler.domain.runner import Runner
+from services.scheduler.serde import load
+
+
+class Queries:
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def runners(self, workspace_id: str) -> list[Runner]:
+        """By name; uninstalled ones are gone. An empty workspace id means all (the operator's)."""
+        rows = await self._pool.fetch(
+            "select state from scheduler.runners "
+            "where ($1 = '' or workspace_id = $1) and not uninstalled order by name",
+            workspace_id,
+        )
+        return [load(row["state"], Runner) for row in rows]
+
+    async def runner_id(self, workspace_id: str, name_or_id: str) -> str | None:
+        """The id of the runner with this id or name."""
+        found: str | None = await self._pool.fetchval(
+            "select runner_id from scheduler.runners where ($1 = '' or workspace_id = $1) "
+            "and (runner_id = $2 or (name = $2 and not uninstalled)) order by (runner_id = $2) desc limit 1",
+            workspace_id,
+            name_or_id,
+        )
+        return found
+
+    async def connected_elsewhere(self, replica: str) -> list[str]:
+        """Runners whose session is held by a scheduler process that is gone."""
+        rows = await self._pool.fetch(
+            "select r.runner_id from scheduler.runners r left join scheduler.replicas p using (replica) "
+            "where r.connected and r.replica <> $1 and (p.expires_at is null or p.expires_at < clock_timestamp())",
+            replica,
+        )
+        return [row["runner_id"] for row in rows]
+
+    async def replica_expiry_ms(self, replica: str) -> int | None:
+        """When the lease of a scheduler process ends or ended, platform time."""
+        found: int | None = await self._pool.fetchval(
+            "select (extract(epoch from expires_at) * 1000)::bigint from scheduler.replicas where replica = $1", replica
+        )
+        return found
+
+    async def jobs(self, workspace_id: str, states: Sequence[State], before_position: int, limit: int) -> list[Job]:
+        """Newest first, those submitted before a position (zero: all)."""
+        rows = await self._pool.fetch(
+            "select state from scheduler.jobs where ($1 = '' or workspace_id = $1) "
+            "and (cardinality($2::int[]) = 0 or state_code = any($2)) and ($3 = 0 or submitted_position < $3) "
+            "order by submitted_position desc limit $4",
+            workspace_id,
+            list(states),
+            before_position,
+            limit,
+        )
+        return [load(row["state"], Job) for row in rows]
+
+    async def queued(self, limit: int) -> list[Job]:
+        """Waiting jobs of all workspaces, in the order of their submission."""
+        rows = await self._pool.fetch(
+            "select state from scheduler.jobs where state_code = $1 order by submitted_position limit $2",
+            JobState.JOB_STATE_QUEUED,
+            limit,
+        )
+        return [load(row["state"], Job) for row in rows]
+
+    async def queue_position(self, job: Job) -> int:
+        """The job's place among the waiting ones of its workspace, from 1."""
+        before: int = await self._pool.fetchval(
+            "select count(*) from scheduler.jobs "
+            "where state_code = $1 and workspace_id = $2 and submitted_position < $3",
+            JobState.JOB_STATE_QUEUED,
+            job.workspace_id,
+            job.position,
+        )
+        return before + 1
+
+    async def cut_off(self) -> list[str]:
+        """Jobs held by a runner that is not connected."""
+        rows = await self._pool.fetch(
+            "select j.job_id from scheduler.jobs j join scheduler.runners r using (runner_id) "
+            "where j.state_code in (2, 3, 4) and not r.connected"
+        )
+        return [row["job_id"] for row in rows]
+
+    async def held(self, workspace_id: str) -> list[str]:
+        """Jobs of a workspace that a runner holds."""
+        rows = await self._pool.fetch(
+            "select job_id from scheduler.jobs where state_code in (2, 3, 4) and workspace_id = $1", workspace_id
+        )
+        return [row["job_id"] for row in rows]

@@ -1,0 +1,178 @@
+"""RunnerService: runners as people see and manage them."""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import TypeVar
+
+import grpc
+from google.protobuf.message import Message
+
+from protos.eventlog.v1.eventlog_pb2 import EventRecord
+from protos.events.v1.runner_pb2 import RunnerRegistered, SuspensionOwner
+from protos.scheduler.v1 import runner_pb2 as pb
+from protos.scheduler.v1 import runner_pb2_grpc as pb_grpc
+from services.eventlog.append import StreamAppend
+from services.ids import new_id, new_secret, sha256
+from services.rpc.errors import AlreadyExists, InvalidField, NotFound, checked_labels, checked_name
+from services.rpc.kernel import Kernel
+from services.rpc.shell import caller
+from services.rpc.watch import Hub
+from services.scheduler.commands import Commands, Decision
+from services.scheduler.domain import runner as domain
+from services.scheduler.domain.placement import Rates
+from services.scheduler.domain.runner import Runner
+from services.scheduler.queries import Queries
+from services.scheduler.sessions import Sessions
+from services.scheduler.store import Store
+from services.scheduler.views import runner_view
+
+_MAX_REASON = 500
+
+Answer = TypeVar("Answer", bound=Message)
+
+
+class RunnerApi(pb_grpc.RunnerServiceServicer):
+    def __init__(
+        self,
+        kernel: Kernel,
+        commands: Commands,
+        store: Store,
+        queries: Queries,
+        sessions: Sessions,
+        hub: Hub,
+        rates: Rates,
+    ) -> None:
+        self._kernel, self._commands, self._store, self._queries = kernel, commands, store, queries
+        self._sessions, self._hub, self._rates = sessions, hub, rates
+
+    async def CreateRunner(
+        self,
+        request: pb.CreateRunnerRequest,
+        context: "grpc.aio.ServicerContext[pb.CreateRunnerRequest, pb.CreateRunnerResponse]",
+    ) -> pb.CreateRunnerResponse:
+        name, labels = checked_name("name", request.name), checked_labels(request.labels)
+        workspace_id, runner_id, key = caller().workspace_id, new_id("rn"), new_secret("tk")
+        registered = RunnerRegistered(name=name, key_sha256=sha256(key), labels=labels)
+
+        async def decide() -> Decision:
+            if await self._queries.runner_id(workspace_id, name) is not None:
+                raise AlreadyExists("runner", name)
+            return Decision(workspace_id, [StreamAppend("runner", runner_id, 0, [registered])])
+
+        def respond(records: Sequence[EventRecord]) -> pb.CreateRunnerResponse:
+            last = records[-1]
+            created = Runner(runner_id, workspace_id, 1, name, last.recorded_at_us // 1000, labels)
+            view = runner_view(created, None, self._rates, 0)
+            return pb.CreateRunnerResponse(runner=view, secret_withheld=True, position=last.position)
+
+        answer, repeated = await self._commands.answer(
+            request, request.request_id, pb.CreateRunnerResponse, decide, respond
+        )
+        if not repeated:
+            answer.secret_key, answer.secret_withheld = key, False
+        return answer
+
+    async def GetRunner(
+        self,
+        request: pb.GetRunnerRequest,
+        context: "grpc.aio.ServicerContext[pb.GetRunnerRequest, pb.GetRunnerResponse]",
+    ) -> pb.GetRunnerResponse:
+        await self._kernel.reached(request.min_position)
+        return pb.GetRunnerResponse(runner=await self._view(await self._find(request.runner_id)))
+
+    async def ListRunners(
+        self,
+        request: pb.ListRunnersRequest,
+        context: "grpc.aio.ServicerContext[pb.ListRunnersRequest, pb.ListRunnersResponse]",
+    ) -> pb.ListRunnersResponse:
+        await self._kernel.reached(request.min_position)
+        runners = await self._queries.runners(caller().workspace_id)
+        return pb.ListRunnersResponse(runners=[await self._view(runner) for runner in runners])
+
+    async def WatchRunners(
+        self,
+        request: pb.WatchRunnersRequest,
+        context: "grpc.aio.ServicerContext[pb.WatchRunnersRequest, pb.WatchRunnersResponse]",
+    ) -> AsyncIterator[pb.WatchRunnersResponse]:
+        principal = caller()
+        with self._hub.watch(principal.workspace_id) as watcher:
+            runners = await self._queries.runners(principal.workspace_id)
+            yield pb.WatchRunnersResponse(runners=[await self._view(runner) for runner in runners])
+            while True:
+                changed = await watcher.changed(self._kernel.shell, principal)
+                found = [await self._store.runner(runner_id) for runner_id in changed]
+                yield pb.WatchRunnersResponse(runners=[await self._view(runner) for runner in found if runner])
+
+    async def SuspendRunner(
+        self,
+        request: pb.SuspendRunnerRequest,
+        context: "grpc.aio.ServicerContext[pb.SuspendRunnerRequest, pb.SuspendRunnerResponse]",
+    ) -> pb.SuspendRunnerResponse:
+        now_ms = self._kernel.clock.now_ms()
+        if len(request.reason) > _MAX_REASON:
+            raise InvalidField("reason", request.reason, f"it has at most {_MAX_REASON} characters")
+        if request.until_ms and request.until_ms <= now_ms:
+            raise InvalidField(
+                "until_ms", request.until_ms, "it must lie in the future, or be 0 for until it is lifted"
+            )
+        found = await self._find(request.runner_id)
+        admin = SuspensionOwner.SUSPENSION_OWNER_ADMIN
+        return await self._change(
+            request,
+            request.request_id,
+            found.runner_id,
+            pb.SuspendRunnerResponse,
+            lambda runner: domain.suspend(runner, admin, request.reason, request.until_ms, now_ms),
+        )
+
+    async def ResumeRunner(
+        self,
+        request: pb.ResumeRunnerRequest,
+        context: "grpc.aio.ServicerContext[pb.ResumeRunnerRequest, pb.ResumeRunnerResponse]",
+    ) -> pb.ResumeRunnerResponse:
+        found = await self._find(request.runner_id)
+        admin, now_ms = SuspensionOwner.SUSPENSION_OWNER_ADMIN, self._kernel.clock.now_ms()
+        return await self._change(
+            request,
+            request.request_id,
+            found.runner_id,
+            pb.ResumeRunnerResponse,
+            lambda runner: domain.resume(runner, admin, now_ms),
+        )
+
+    async def _change(
+        self,
+        request: Message,
+        request_id: str,
+        runner_id: str,
+        answer_type: type[Answer],
+        change: Callable[[Runner], list[Message]],
+    ) -> Answer:
+        """Run a command on one runner and answer with the runner as it is then."""
+
+        async def decide() -> Decision:
+            runner = await self._store.runner(runner_id)
+            assert runner is not None  # found before, and runners never vanish
+            events = change(runner)
+            return Decision(runner.workspace_id, [StreamAppend("runner", runner_id, runner.version, events)])
+
+        def respond(records: Sequence[EventRecord]) -> Answer:
+            return answer_type(position=records[-1].position if records else 0)
+
+        answer, _ = await self._commands.answer(request, request_id, answer_type, decide, respond)
+        runner = await self._store.runner(runner_id)
+        assert runner is not None
+        answer.runner.CopyFrom(await self._view(runner))  # type: ignore[attr-defined]
+        return answer
+
+    async def _find(self, name_or_id: str) -> Runner:
+        """The runner of the caller's workspace with this id or name. Raises NotFound."""
+        runner_id = await self._queries.runner_id(caller().workspace_id, name_or_id)
+        runner = await self._store.runner(runner_id) if runner_id is not None else None
+        if runner is None:
+            raise NotFound("runner", name_or_id, "see `tether runners list`")
+        return runner
+
+    async def _view(self, runner: Runner) -> pb.Runner:
+        job = await self._store.job(runner.job_id) if runner.job_id else None
+        heard_at_ms = self._sessions.heard_at_ms(runner.runner_id) if runner.connected else 0
+        return runner_view(runner, job, self._rates, heard_at_ms or runner.last_contact_at_ms)
