@@ -29,6 +29,11 @@ async def _project_nothing(_connection: Connection, _records: Sequence[EventReco
     """A service whose read models follow the log from outside."""
 
 
+async def take_append_lock(connection: Connection) -> None:
+    """Nobody else appends until the transaction ends."""
+    await connection.execute(f"select pg_advisory_xact_lock({_LOCK})")
+
+
 class Appender:
     """Appends commands' events durably; `append` returns after the commit.
 
@@ -140,7 +145,7 @@ class Appender:
 
     async def _plan(self, connection: Connection, waiting: list[Waiting]) -> Batch:
         # Statements of their own, so that each sees what was committed before the lock was taken.
-        await connection.execute(f"select pg_advisory_xact_lock({_LOCK})")
+        await take_append_lock(connection)
         last = await connection.fetchrow(
             "select coalesce(max(position), 0) as head, greatest(clock_timestamp(), max(recorded_at)) as now "
             "from (select position, recorded_at from eventlog.events order by position desc limit 1) last"

@@ -5,6 +5,7 @@ import socket
 from collections.abc import Sequence
 from pathlib import Path
 
+import structlog
 from pydantic import Field
 
 from protos.eventlog.v1.eventlog_pb2 import EventRecord
@@ -28,12 +29,15 @@ from services.scheduler.commands import Commands
 from services.scheduler.directives import Directives
 from services.scheduler.job_api import JobApi
 from services.scheduler.queries import Queries
+from services.scheduler.rebuild import rebuild
 from services.scheduler.runner_api import RunnerApi
 from services.scheduler.session_api import RunnerSessionApi
 from services.scheduler.sessions import Sessions
 from services.scheduler.store import Store
 from services.scheduler.timers import Timers
 from services.scheduler.workflow_api import WorkflowApi
+
+_log = structlog.get_logger()
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -43,6 +47,7 @@ class Settings(ServiceSettings):
 
     ingest_address: str = Field("", description="where agents send metrics, host:port; empty: where their session is")
     window_ms: int = Field(900_000, ge=1_000, le=86_400_000, description="how long a training may be cut off, ms")
+    rebuild: bool = Field(False, description="drop the read models at the start and fold them again from the log")
     architectures_file: Path = Field(ARCHITECTURES, description="TOML catalogue of model architectures")
     rates_file: Path = Field(RATES, description="TOML table of GPU multipliers")
 
@@ -135,6 +140,9 @@ class Scheduler:
 async def serve(settings: Settings, stopping: asyncio.Event) -> None:
     """Serve until `stopping` is set; then tell the agents to come back, and go."""
     kernel = await open_kernel(settings, "scheduler", MIGRATIONS)
+    if settings.rebuild:
+        async with kernel.pool.acquire() as connection:
+            _log.info("read models rebuilt", position=await rebuild(connection, kernel.pool))
     scheduler = Scheduler(kernel, settings)
     scheduler.appender.start()
     server = Server(settings.listen, scheduler.mounts, kernel.shell)

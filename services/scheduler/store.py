@@ -193,14 +193,3 @@ class Store:
             await self._write(connection, folded)
         for key, state in folded.items():
             self._remember(key, state)
-
-
-async def rebuild(connection: Connection, records: Sequence[EventRecord], store: Store) -> None:
-    """Fold a page of the log into empty read models; called with every page, in order."""
-    await store.project(connection, records)
-    store.committed()
-
-
-async def clear(connection: Connection) -> None:
-    """Empty the read models, in the caller's transaction."""
-    await connection.execute("truncate scheduler.workspaces, scheduler.runners, scheduler.jobs")

@@ -57,12 +57,20 @@ class FakeScheduler(session_pb2_grpc.RunnerSessionServiceServicer, ingest_pb2_gr
     def address(self) -> str:
         return f"127.0.0.1:{self.port}"
 
-    def direct(self, attempt_id: str = "", *, stop_reason: int = 0, window_ms: int = 60_000) -> None:
+    def direct(
+        self,
+        attempt_id: str = "",
+        *,
+        stop_reason: int = 0,
+        window_ms: int = 60_000,
+        spec: training_pb2.TrainingSpec | None = None,
+    ) -> None:
         """State which attempt should run, now and at every later connect."""
         self.directive = session_pb2.Directive()
         if attempt_id:
             assignment = session_pb2.Assignment(attempt_id=attempt_id, job_id=f"job-of-{attempt_id}")
             assignment.window_ms = window_ms
+            assignment.spec.CopyFrom(spec or training_pb2.TrainingSpec())
             assignment.stop_reason = training_pb2.EndReason.ValueType(stop_reason)
             assignment.stop_message = "stopped" if stop_reason else ""
             self.directive.attempt.CopyFrom(assignment)

@@ -13,7 +13,7 @@ from typing import Any
 from runner_agent import keeper_client, keeper_process
 from runner_agent.attempts import AttemptFolder
 from runner_agent.config import BoxConfig, StateFolder
-from tests.support.box import stand_in
+from tests.support.keeper_under_test import stand_in
 
 KEY = "tk_" + "k" * 43
 

@@ -47,14 +47,15 @@ class TrainerProcess:
         self.directory = directory
         directory.mkdir(parents=True, exist_ok=True)
         reader, writer = os.pipe()
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "runner_agent.trainer", "--control-fd", str(writer)],
-            stdin=subprocess.PIPE,
-            stdout=(directory / "stdout").open("wb"),
-            stderr=(directory / "stderr").open("wb"),
-            pass_fds=[writer],
-            start_new_session=True,
-        )
+        with (directory / "stdout").open("wb") as output, (directory / "stderr").open("wb") as errors:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "runner_agent.trainer", "--control-fd", str(writer)],
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=errors,
+                pass_fds=[writer],
+                start_new_session=True,
+            )
         os.close(writer)
         self.events: list[dict[str, Any]] = []
         self._arrived: queue.Queue[dict[str, Any] | None] = queue.Queue()
@@ -103,14 +104,6 @@ class TrainerProcess:
         assert self.process.stdin is not None
         self.process.stdin.write((json.dumps(line) + "\n").encode())
         self.process.stdin.flush()
-
-    def run(self, attempt: session_pb2.Assignment, *, simulated: bool = True) -> dict[str, Any]:
-        """Release it and wait for its end."""
-        self.until("ready")
-        self.release(attempt, simulated=simulated)
-        ended = self.until("ended")
-        assert self.process.wait(timeout=20) == 0
-        return ended
 
     def told(self, event: str) -> list[dict[str, Any]]:
         """Events of this kind that were seen so far."""
