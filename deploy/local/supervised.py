@@ -19,13 +19,23 @@ STEADY_S = 10.0
 
 
 class Supervised:
-    """Starts a program, starts it again whenever it dies, and stops it. `on_change` follows each change of process."""
+    """Starts a program, starts it again whenever it dies, and stops it.
 
-    def __init__(self, program: Program, log: Path, on_change: Callable[[], None] = lambda: None) -> None:
+    `on_change` is called after each start and end of a process, `say` with one line for each unexpected end.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        log: Path,
+        on_change: Callable[[], None] = lambda: None,
+        say: Callable[[str], None] = lambda line: None,
+    ) -> None:
         self.program = program
         self.log = log
         self.restarts = 0
         self._on_change = on_change
+        self._say = say
         self._process: asyncio.subprocess.Process | None = None
         self._watch: asyncio.Task[None] | None = None
         self._stopping = False
@@ -88,14 +98,21 @@ class Supervised:
         backoff_s = FIRST_BACKOFF_S
         while not self._stopping:
             started_s = loop.time()
-            await process.wait()
+            returncode = await process.wait()
+            self._on_change()
             if loop.time() - started_s >= STEADY_S:
                 backoff_s = FIRST_BACKOFF_S
-            self._on_change()
+            self._say(
+                f"{self.program.name} {ending(returncode)}; starting it again in {backoff_s:g} s (log: {self.log})"
+            )
             await asyncio.sleep(backoff_s)
             backoff_s = min(backoff_s * 2, LAST_BACKOFF_S)
-            process = await self._spawn()
             self.restarts += 1
+            try:
+                process = await self._spawn()
+            except OSError as error:
+                # Out of memory or processes for the moment: the dead process is waited for again, at once, and so on.
+                self._say(f"{self.program.name} could not be started ({error.strerror})")
 
 
 async def answers(program: Program) -> bool:

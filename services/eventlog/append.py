@@ -1,11 +1,12 @@
 """What is appended, in the words of a command handler."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from google.protobuf.message import Message
 
 from protos.eventlog.v1.eventlog_pb2 import EventRecord
+from services.eventlog.catalogue import EventRow
 
 
 class Conflict(Exception):
@@ -64,14 +65,29 @@ class Append:
     respond: Callable[[Sequence[EventRecord]], Message] | None = None
 
 
-@dataclass(frozen=True, slots=True)
 class Appended:
-    """What became of an `Append`."""
+    """What became of an `Append`. Its records are made when somebody asks for them: most callers do not."""
 
-    # Position of its last event, or of the head where it had none.
-    position: int
-    records: Sequence[EventRecord] = field(default=())
-    # The stored first answer, where the request was a repeat; no event was appended then.
-    repeated: bytes | None = None
-    # The stored answer of this append.
-    response: bytes | None = None
+    __slots__ = ("_records", "_rows", "position", "repeated", "response")
+
+    def __init__(
+        self,
+        position: int,
+        rows: Sequence[EventRow] = (),
+        repeated: bytes | None = None,
+        response: bytes | None = None,
+    ) -> None:
+        # Position of its last event, or of the head where it had none.
+        self.position = position
+        self._rows = rows
+        self._records: Sequence[EventRecord] | None = None
+        # The stored first answer, where the request was a repeat; no event was appended then.
+        self.repeated = repeated
+        # The answer that was stored with this append.
+        self.response = response
+
+    @property
+    def records(self) -> Sequence[EventRecord]:
+        if self._records is None:
+            self._records = [row.record() for row in self._rows]
+        return self._records

@@ -9,8 +9,8 @@ import structlog
 from protos.eventlog.v1.eventlog_pb2 import EventRecord
 from services.clock import Clock
 from services.eventlog.append import Append, Appended, LogUnavailable
-from services.eventlog.batch import COLUMNS, Batch, RequestKey, Waiting
-from services.eventlog.catalogue import record_of
+from services.eventlog.batch import Batch, RequestKey, Waiting
+from services.eventlog.catalogue import COLUMNS, EventRow
 from services.postgres import LOST, Connection, connect
 
 _log = structlog.get_logger()
@@ -23,10 +23,6 @@ _MAX_WAITING = 20_000
 
 Project = Callable[[Connection, Sequence[EventRecord]], Awaitable[None]]
 OnCommit = Callable[[Sequence[EventRecord]], None]
-
-
-async def _project_nothing(_connection: Connection, _records: Sequence[EventRecord]) -> None:
-    """A service whose read models follow the log from outside."""
 
 
 async def take_append_lock(connection: Connection) -> None:
@@ -46,8 +42,8 @@ class Appender:
         url: str,
         name: str,
         clock: Clock,
-        project: Project = _project_nothing,
-        on_commit: OnCommit = lambda _records: None,
+        project: Project | None = None,
+        on_commit: OnCommit | None = None,
     ) -> None:
         self._url, self._name, self._clock = url, name, clock
         self._project, self._on_commit = project, on_commit
@@ -117,7 +113,8 @@ class Appender:
                     await self._settle([one])
                 return
             else:
-                self._on_commit(batch.records)
+                if self._on_commit is not None:
+                    self._on_commit([row.record() for row in (*batch.recovered, *batch.rows)])
                 for one, outcome in batch.outcomes:
                     one.settle(outcome)
                 return
@@ -181,21 +178,21 @@ class Appender:
         )
         return {(subject, request_id): (content, response) for subject, request_id, content, response in rows}
 
-    async def _committed(self, connection: Connection, waiting: list[Waiting]) -> dict[uuid.UUID, EventRecord]:
+    async def _committed(self, connection: Connection, waiting: list[Waiting]) -> dict[uuid.UUID, EventRow]:
         if not self._unheard_from:
             return {}
         rows = await connection.fetch(
-            "select * from eventlog.events where position >= $1 and event_id = any($2::uuid[])",
+            f"select {COLUMNS} from eventlog.events where position >= $1 and event_id = any($2::uuid[])",
             self._unheard_from,
             [event_id for one in waiting for event_id in one.event_ids],
         )
-        return {row["event_id"]: record_of(row) for row in rows}
+        return {row["event_id"]: EventRow(*row) for row in rows}
 
     async def _write(self, connection: Connection, batch: Batch) -> None:
         if batch.rows:
             await self._ensure_partitions(connection, batch.head)
             await connection.copy_records_to_table(
-                "events", schema_name="eventlog", columns=COLUMNS, records=batch.rows
+                "events", schema_name="eventlog", columns=EventRow._fields, records=batch.rows
             )
             await connection.execute(
                 "insert into eventlog.streams (kind, id, version) "
@@ -205,7 +202,8 @@ class Appender:
                 [stream_id for _, stream_id in batch.changed],
                 list(batch.changed.values()),
             )
-            await self._project(connection, batch.records[-len(batch.rows) :])
+            if self._project is not None:
+                await self._project(connection, [row.record() for row in batch.rows])
         if batch.requests:
             await connection.executemany(
                 "insert into eventlog.requests (subject, request_id, request_hash, response) values ($1, $2, $3, $4)",

@@ -1,31 +1,14 @@
 """The pure half of the appender: which rows a batch of commands writes, and what each command is answered."""
 
 import asyncio
+import os
 import uuid
-from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 
-from protos.eventlog.v1.eventlog_pb2 import EventRecord
+from asyncpg.pgproto.pgproto import UUID
+
 from services.eventlog.append import Append, Appended, Conflict, Request, RequestIdReused
-from services.eventlog.catalogue import SCHEMA_VERSION, to_us, type_url
-
-# Columns of the table `events`, in the order of `Batch.rows`.
-COLUMNS = (
-    "position",
-    "event_id",
-    "workspace_id",
-    "stream_kind",
-    "stream_id",
-    "stream_version",
-    "type",
-    "schema_version",
-    "payload",
-    "recorded_at",
-    "actor",
-    "correlation_id",
-    "causation_id",
-)
+from services.eventlog.catalogue import SCHEMA_VERSION, EventRow
 
 StreamKey = tuple[str, str]
 RequestKey = tuple[str, str]
@@ -39,7 +22,7 @@ class Waiting:
     def __init__(self, append: Append, done: "asyncio.Future[Appended]", expires_at: float) -> None:
         self.append, self.done, self.expires_at = append, done, expires_at
         # Made once, so that a commit whose acknowledgement was lost can be recognised in the log.
-        self.event_ids = [uuid.uuid4() for stream in append.streams for _ in stream.events]
+        self.event_ids = [UUID(os.urandom(16)) for stream in append.streams for _ in stream.events]
 
     def settle(self, outcome: Appended | Exception) -> None:
         if self.done.done():
@@ -63,12 +46,13 @@ class Batch:
         recorded_at: datetime,
         versions: dict[StreamKey, int],
         answered: dict[RequestKey, tuple[bytes, bytes]],
-        committed: dict[uuid.UUID, EventRecord],
+        committed: dict[uuid.UUID, EventRow],
     ) -> None:
         self.head, self.recorded_at = head, recorded_at
         self._versions, self._answered, self._committed = versions, answered, committed
-        self.rows: list[tuple[Any, ...]] = []
-        self.records: list[EventRecord] = []
+        self.rows: list[EventRow] = []
+        # Rows of commands whose commit was not heard the first time.
+        self.recovered: list[EventRow] = []
         self.changed: dict[StreamKey, int] = {}
         self.requests: list[tuple[str, str, bytes, bytes]] = []
         self.outcomes: list[tuple[Waiting, Appended | Exception]] = []
@@ -92,71 +76,54 @@ class Batch:
             actual = self._versions.get((stream.kind, stream.stream_id), 0)
             if stream.expected is not None and stream.expected != actual:
                 return Conflict(stream.kind, stream.stream_id, stream.expected, actual)
-        records = self._take(waiting)
-        response = append.respond(records).SerializeToString() if append.respond is not None else b""
+        taken = Appended(0, self._take(waiting))
+        taken.position = self.head
+        taken.response = append.respond(taken.records).SerializeToString() if append.respond is not None else b""
         if request is not None:
-            self._remember(request, response)
-        return Appended(self.head, records, response=response)
+            self._remember(request, taken.response)
+        return taken
 
     def _recovered(self, waiting: Waiting) -> Appended:
         """All of a command is committed where its first event is: a transaction is never half there."""
-        records = [self._committed[event_id] for event_id in waiting.event_ids]
-        append = waiting.append
-        self.records.extend(records)
-        response = append.respond(records).SerializeToString() if append.respond is not None else b""
-        return Appended(records[-1].position, records, response=response)
+        rows = [self._committed[event_id] for event_id in waiting.event_ids]
+        self.recovered += rows
+        found = Appended(rows[-1].position, rows)
+        respond = waiting.append.respond
+        found.response = respond(found.records).SerializeToString() if respond is not None else b""
+        return found
 
     def _remember(self, request: Request, response: bytes) -> None:
         self.requests.append((request.subject, request.request_id, request.content_sha256, response))
         # A second command of this batch with the same id gets this answer.
         self._answered[request.subject, request.request_id] = (request.content_sha256, response)
 
-    def _take(self, waiting: Waiting) -> Sequence[EventRecord]:
+    def _take(self, waiting: Waiting) -> list[EventRow]:
+        """The command's rows, with the next positions and versions."""
         append = waiting.append
-        recorded_at_us = to_us(self.recorded_at)
         ids = iter(waiting.event_ids)
-        records: list[EventRecord] = []
+        first = len(self.rows)
         for stream in append.streams:
             key = (stream.kind, stream.stream_id)
             version = self._versions.get(key, 0)
             for event in stream.events:
                 version += 1
                 self.head += 1
-                event_id, name, payload = next(ids), event.DESCRIPTOR.name, event.SerializeToString()
                 self.rows.append(
-                    (
+                    EventRow(
                         self.head,
-                        event_id,
+                        next(ids),
                         append.workspace_id,
                         stream.kind,
                         stream.stream_id,
                         version,
-                        name,
+                        event.DESCRIPTOR.name,
                         SCHEMA_VERSION,
-                        payload,
+                        event.SerializeToString(),
                         self.recorded_at,
                         append.actor,
                         append.correlation_id,
                         append.causation_id,
                     )
                 )
-                record = EventRecord(
-                    position=self.head,
-                    event_id=str(event_id),
-                    workspace_id=append.workspace_id,
-                    stream_kind=stream.kind,
-                    stream_id=stream.stream_id,
-                    stream_version=version,
-                    type=name,
-                    schema_version=SCHEMA_VERSION,
-                    recorded_at_us=recorded_at_us,
-                    actor=append.actor,
-                    correlation_id=append.correlation_id,
-                    causation_id=append.causation_id,
-                )
-                record.payload.type_url = type_url(name)
-                record.payload.value = payload
-                records.append(record)
             self._versions[key] = self.changed[key] = version
-        self.records.extend(records)
-        return records
+        return self.rows[first:]

@@ -1,12 +1,13 @@
 """Which events there are: names, message classes, and how a record carries one."""
 
+import uuid
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 from google.protobuf.message import Message
 
 from protos.eventlog.v1.eventlog_pb2 import EventRecord
 from protos.events.v1 import job_pb2, runner_pb2, workspace_pb2
-from services.postgres import Record
 
 # Raised when the meaning of a stored payload changes; adding a field does not change it.
 SCHEMA_VERSION = 1
@@ -42,22 +43,43 @@ def to_us(moment: datetime) -> int:
     return (moment - _EPOCH) // _MICROSECOND
 
 
-def record_of(row: Record) -> EventRecord:
-    """The record of one row of the table `events`."""
-    record = EventRecord(
-        position=row["position"],
-        event_id=str(row["event_id"]),
-        workspace_id=row["workspace_id"],
-        stream_kind=row["stream_kind"],
-        stream_id=row["stream_id"],
-        stream_version=row["stream_version"],
-        type=row["type"],
-        schema_version=row["schema_version"],
-        recorded_at_us=to_us(row["recorded_at"]),
-        actor=row["actor"],
-        correlation_id=row["correlation_id"],
-        causation_id=row["causation_id"],
-    )
-    record.payload.type_url = type_url(row["type"])
-    record.payload.value = row["payload"]
-    return record
+class EventRow(NamedTuple):
+    """A row of the table `events`, in the order of its columns."""
+
+    position: int
+    event_id: uuid.UUID
+    workspace_id: str
+    stream_kind: str
+    stream_id: str
+    stream_version: int
+    type: str
+    schema_version: int
+    payload: bytes
+    recorded_at: datetime
+    actor: str
+    correlation_id: str
+    causation_id: str
+
+    def record(self) -> EventRecord:
+        """The row as the message that readers get."""
+        record = EventRecord(
+            position=self.position,
+            event_id=str(self.event_id),
+            workspace_id=self.workspace_id,
+            stream_kind=self.stream_kind,
+            stream_id=self.stream_id,
+            stream_version=self.stream_version,
+            type=self.type,
+            schema_version=self.schema_version,
+            recorded_at_us=to_us(self.recorded_at),
+            actor=self.actor,
+            correlation_id=self.correlation_id,
+            causation_id=self.causation_id,
+        )
+        record.payload.type_url = type_url(self.type)
+        record.payload.value = self.payload
+        return record
+
+
+# For `select`: the columns of EventRow, in its order.
+COLUMNS = ", ".join(EventRow._fields)

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from protos.eventlog.v1.eventlog_pb2 import EventRecord
-from services.eventlog.catalogue import record_of, to_us
+from services.eventlog.catalogue import COLUMNS, EventRow, to_us
 from services.postgres import Connection, Pool
 
 PAGE = 1000
@@ -57,7 +57,7 @@ async def read_page(
 ) -> list[EventRecord]:
     """At most `limit` records with first ≤ position ≤ last that match, in position order."""
     rows = await connection.fetch(
-        "select * from eventlog.events where position between $1 and $2 "
+        f"select {COLUMNS} from eventlog.events where position between $1 and $2 "
         "and ($3 = '' or workspace_id = $3) and (cardinality($4::text[]) = 0 or type = any($4)) "
         "and ($5 = '' or stream_kind = $5) and ($6 = '' or stream_id = $6) order by position limit $7",
         first,
@@ -68,7 +68,7 @@ async def read_page(
         matching.stream_id,
         limit,
     )
-    return [record_of(row) for row in rows]
+    return [EventRow(*row).record() for row in rows]
 
 
 async def read_range(
@@ -89,10 +89,10 @@ async def read_stream(
 ) -> list[EventRecord]:
     """The events of one stream that follow `after_version`, in order."""
     rows = await connection.fetch(
-        "select * from eventlog.events where stream_id = $1 and stream_version > $2 and stream_kind = $3 "
+        f"select {COLUMNS} from eventlog.events where stream_id = $1 and stream_version > $2 and stream_kind = $3 "
         "order by stream_version",
         stream_id,
         after_version,
         kind,
     )
-    return [record_of(row) for row in rows]
+    return [EventRow(*row).record() for row in rows]

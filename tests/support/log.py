@@ -25,7 +25,7 @@ async def create_log(database: DatabaseUrls) -> None:
 
 
 @asynccontextmanager
-async def appender_on(url: str, on_commit: OnCommit = lambda _records: None) -> AsyncIterator[Appender]:
+async def appender_on(url: str, on_commit: OnCommit | None = None) -> AsyncIterator[Appender]:
     appender = Appender(url, "test", PlatformClock(), on_commit=on_commit)
     appender.start()
     try:

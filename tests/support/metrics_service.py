@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import grpc
 from google.protobuf.message import Message
@@ -25,6 +26,11 @@ from services.metrics.bootstrap import MIGRATIONS, Service, Settings
 from services.rpc.kernel import open_kernel
 from tests.support.eventually import eventually
 from tests.support.platform import DatabaseUrls
+
+if TYPE_CHECKING:
+    from protos.metrics.v1.evaluation_pb2_grpc import EvaluationServiceAsyncStub
+    from protos.metrics.v1.ingest_pb2_grpc import IngestServiceAsyncStub
+    from protos.metrics.v1.metrics_pb2_grpc import MetricsServiceAsyncStub
 
 WORKSPACE, OTHER = "ws_one", "ws_other"
 TOKEN, OTHER_TOKEN = "tt_of_one", "tt_of_other"
@@ -84,9 +90,9 @@ class Metrics:
 
     port: int
     channel: grpc.aio.Channel
-    ingest: IngestServiceStub = field(init=False)
-    metrics: MetricsServiceStub = field(init=False)
-    evaluations: EvaluationServiceStub = field(init=False)
+    ingest: "IngestServiceAsyncStub" = field(init=False)
+    metrics: "MetricsServiceAsyncStub" = field(init=False)
+    evaluations: "EvaluationServiceAsyncStub" = field(init=False)
 
     def __post_init__(self) -> None:
         self.ingest = IngestServiceStub(self.channel)
@@ -108,9 +114,11 @@ class Metrics:
         response = await self.metrics.QueryMetrics(request, metadata=metadata(TOKEN), timeout=20)
         return {series.name: list(zip(series.steps, series.values, strict=True)) for series in response.series}
 
-    async def lines(self, **request: object) -> list[metrics_pb2.StoredLogLine]:
+    async def lines(self, from_line: int = 0, max_lines: int = 0, tail: int = 0) -> list[metrics_pb2.StoredLogLine]:
         call = self.metrics.ReadLogs(
-            metrics_pb2.ReadLogsRequest(**{"job_id": JOB, **request}), metadata=metadata(TOKEN), timeout=20
+            metrics_pb2.ReadLogsRequest(job_id=JOB, from_line=from_line, max_lines=max_lines, tail=tail),
+            metadata=metadata(TOKEN),
+            timeout=20,
         )
         return [line async for response in call for line in response.lines]
 

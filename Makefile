@@ -1,0 +1,67 @@
+# Everything runs from a virtual environment in .venv, which is made on first use.
+PYTHON ?= python3
+# For CPU-only machines on which pip would download CUDA: make TORCH_INDEX=https://download.pytorch.org/whl/cpu
+TORCH_INDEX ?=
+
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+GENERATED := .venv/.generated
+PROTOS := $(shell find protos -name '*.proto')
+TAG = $(shell git describe --tags --abbrev=0 2>/dev/null)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow bench check up protos install clean
+
+help: ## This list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+demo: $(GENERATED) ## Set everything up and run a real training to its end, with the minutes it cost
+	@$(BIN)/python -m deploy.local.demo
+
+up: $(GENERATED) ## Run the whole platform on this machine until Ctrl-C
+	@$(BIN)/tether up
+
+test: $(GENERATED) ## Set up and run the tests
+	$(BIN)/python -m pytest
+
+test-slow: $(GENERATED) ## The tests that take long
+	$(BIN)/python -m pytest -m slow --timeout 3600
+
+bench: $(GENERATED) ## Measure, and write build/bench.json
+	@$(BIN)/python -m tests.bench
+
+check: $(GENERATED) ## Format, lint, types, import directions, protos, unit tests
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/buf lint --config protos/buf.yaml
+	@rm -rf build/protos
+	$(BIN)/python protos/generate.py build/protos
+	diff -rq -x '*.proto' -x __pycache__ -x __init__.py -x buf.yaml -x generate.py -x build_hook.py protos build/protos/protos
+	$(if $(TAG),$(BIN)/buf breaking --config protos/buf.yaml --against '.git#tag=$(TAG)' --against-config protos/buf.yaml)
+	$(BIN)/python -m pytest tests/unit
+
+protos: $(INSTALLED) ## Generate the Python code of the protos
+	$(BIN)/python protos/generate.py
+	@touch $(GENERATED)
+
+install: $(GENERATED) ## Make the virtual environment in .venv
+
+clean: ## Remove all that was made here, the virtual environment too
+	rm -rf .venv build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find protos -name '*_pb2*.py*' -delete
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(INSTALLED): pyproject.toml deploy/constraints.txt
+	@$(PYTHON) deploy/preflight.py
+	@echo "Installing into .venv; the first time this takes a minute or two and 2.5 GB of disk."
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) \
+		-c deploy/constraints.txt -e ".[server,embedded,agent,dev]"
+	@touch $@
+
+# An installation generates them too; this covers a proto that was changed after it.
+$(GENERATED): $(INSTALLED) $(PROTOS) protos/generate.py
+	@$(BIN)/python protos/generate.py
+	@touch $@

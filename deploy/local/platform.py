@@ -1,0 +1,199 @@
+"""The whole platform on one machine: PostgreSQL, NATS and the services, each its own process."""
+
+import fcntl
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from types import TracebackType
+from typing import BinaryIO
+
+from deploy.local.credentials import Credentials, load_or_make
+from deploy.local.database import SERVICES, create_database, create_roles
+from deploy.local.errors import LocalError
+from deploy.local.first_start import ensure_workspace, write_client
+from deploy.local.health import probe_grpc
+from deploy.local.home import Home
+from deploy.local.nats import EmbeddedNats
+from deploy.local.ports import assign
+from deploy.local.postgres import EmbeddedPostgres
+from deploy.local.process import ProcessIdentity, Program, end
+from deploy.local.state import PlatformState, ProcessState
+from deploy.local.supervised import STOP_GRACE_S, Supervised
+
+DATABASE = "tether"
+PROCESSES = ("postgres", "nats", *SERVICES)
+
+
+class AlreadyRunning(LocalError):
+    """One data directory is used by one platform at a time."""
+
+    def __init__(self, home: Home) -> None:
+        state = PlatformState.load(home.state)
+        holder = f" (process {state.supervisor.pid})" if state is not None and state.supervisor.alive() else ""
+        super().__init__(
+            f"a platform is already running in {home.root}{holder}; see it with `tether status`, or stop it with "
+            f"`tether down --data-dir {home.root}`"
+        )
+
+
+def service_argv(service: str) -> tuple[str, ...]:
+    # -P: a folder named `services` where we happen to stand must not be taken for ours.
+    return (sys.executable, "-P", "-m", f"services.{service}")
+
+
+class Platform:
+    """Starts everything, keeps it running, and stops it; as an asynchronous context manager or by `start` and `stop`.
+
+    `say` is told of each step in one line. `settings` are further environment variables for the services. The thread
+    that calls `start` must outlive the platform: the kernel ends the processes with it.
+    """
+
+    def __init__(
+        self,
+        home: Home,
+        say: Callable[[str], None] = lambda line: None,
+        settings: Mapping[str, str] | None = None,
+        argv: Callable[[str], Sequence[str]] = service_argv,
+    ) -> None:
+        self.home = home
+        self._say = say
+        self._settings = dict(settings or {})
+        self._argv = argv
+        self._processes: list[Supervised] = []
+        self._phase = "starting"
+        self._lock: BinaryIO | None = None
+        self._ports: dict[str, int] = {}
+        self._postgres: EmbeddedPostgres | None = None
+
+    async def __aenter__(self) -> "Platform":
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    @property
+    def endpoints(self) -> dict[str, str]:
+        """Address of each service, host:port."""
+        return {service: f"127.0.0.1:{self._ports[service]}" for service in SERVICES}
+
+    def process(self, name: str) -> Supervised:
+        return next(process for process in self._processes if process.program.name == name)
+
+    async def start(self) -> None:
+        """Returns when every process is healthy and client.toml tells how to reach them.
+
+        Raises LocalError with one sentence otherwise; nothing is then left running.
+        """
+        self.home.prepare()
+        self._lock = self._take_lock()
+        try:
+            await self._start()
+        except OSError as error:
+            await self.stop()
+            raise LocalError(f"the platform could not be started: {error}") from None
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def _start(self) -> None:
+        await self._end_leftovers()
+        credentials = load_or_make(self.home.secrets)
+        self._ports, moved = assign(PROCESSES, self.home.ports)
+        for name in moved:
+            self._say(f"{name}'s old port is taken by another program; it moves to {self._ports[name]}")
+        postgres = self._postgres = EmbeddedPostgres(
+            self.home.postgres, self._ports["postgres"], credentials.postgres_superuser
+        )
+        await self._run(await postgres.prepare())
+        await create_database(postgres.url("postgres"), DATABASE)
+        await create_roles(postgres.url(DATABASE), credentials.postgres_services)
+        nats = EmbeddedNats(self.home.nats, self._ports["nats"], credentials.nats)
+        await self._run(await nats.prepare())
+        for service in SERVICES:
+            await self._run(self._service(service, postgres, nats, credentials))
+        if not credentials.workspace_token:
+            self._say("making the workspace `default`")
+        credentials = await ensure_workspace(self.endpoints["scheduler"], credentials, self.home.secrets)
+        write_client(self.home.client, credentials, self.endpoints)
+        self._phase = "running"
+        self._save()
+
+    async def stop(self) -> None:
+        """Stops what runs, the last started first; returns when all of it is gone. Stopping twice does no harm."""
+        if self._lock is None:
+            return
+        self._phase = "stopping"
+        while self._processes:
+            process = self._processes[-1]
+            self._say(f"stopping {process.program.name}")
+            await process.stop()
+            self._processes.pop()
+        if self._postgres is not None:
+            await self._postgres.release()
+        self.home.state.unlink(missing_ok=True)
+        self._lock.close()
+        self._lock = None
+
+    def _service(
+        self, service: str, postgres: EmbeddedPostgres, nats: EmbeddedNats, credentials: Credentials
+    ) -> Program:
+        address = self.endpoints[service]
+        password = credentials.postgres_services[service]
+        return Program(
+            name=service,
+            argv=tuple(self._argv(service)),
+            address=address,
+            probe=partial(probe_grpc, address),
+            cwd=self.home.root,
+            env={
+                **self._settings,
+                "TETHER_POSTGRES_URL": postgres.url(DATABASE, f"tether_{service}", password),
+                "TETHER_NATS_URL": nats.url,
+                "TETHER_LISTEN": address,
+                "TETHER_OPERATOR_TOKEN_SHA256": credentials.operator_token_sha256,
+                **({"TETHER_INGEST_ADDRESS": self.endpoints["metrics"]} if service == "scheduler" else {}),
+            },
+        )
+
+    async def _run(self, program: Program) -> None:
+        self._say(f"starting {program.name} on {program.address}")
+        process = Supervised(program, self.home.log(program.name), self._save, self._say)
+        self._processes.append(process)
+        await process.start()
+
+    def _take_lock(self) -> BinaryIO:
+        # Not inherited by the processes we start, so it is free as soon as we are gone, however that happens.
+        lock = self.home.lock.open("ab")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.close()
+            raise AlreadyRunning(self.home) from None
+        return lock
+
+    async def _end_leftovers(self) -> None:
+        """Processes of a supervisor that was killed end by themselves; this makes sure, and waits for it."""
+        state = PlatformState.load(self.home.state)
+        for process in reversed(state.processes if state is not None else ()):
+            if process.identity is not None and process.identity.alive():
+                self._say(f"ending {process.name}, left over from a platform that was killed")
+                await end(process.identity, first=signal.SIGQUIT, grace_s=STOP_GRACE_S)
+
+    def _save(self) -> None:
+        supervisor = ProcessIdentity.of(os.getpid())
+        assert supervisor is not None, "this process runs"
+        PlatformState(
+            self._phase,
+            supervisor,
+            tuple(
+                ProcessState(
+                    process.program.name, process.program.address, str(process.log), process.restarts, process.identity
+                )
+                for process in self._processes
+            ),
+        ).save(self.home.state)
