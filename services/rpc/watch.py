@@ -7,6 +7,9 @@ from contextlib import contextmanager
 from services.rpc.credentials import Principal
 from services.rpc.shell import KEEP_ALIVE_S, RECHECK_S, Shell
 
+# Things whose version one stream remembers.
+_MAX_TOLD = 10_000
+
 
 class Watcher:
     """What changed for one open stream. Bounded by the number of things: changes of one thing are one change."""
@@ -35,6 +38,25 @@ class Watcher:
         self._event.clear()
         changed, self._changed = list(self._changed), {}
         return changed
+
+
+class Told:
+    """Which version of each thing a stream has told, so that a change that is heard twice is told once.
+
+    Our own commits are heard at once, and again from the log.
+    """
+
+    def __init__(self) -> None:
+        self._versions: dict[str, int] = {}
+
+    def news(self, thing: str, version: int) -> bool:
+        """Whether this version is newer than what was told; it counts as told from now on."""
+        known = self._versions.pop(thing, 0)
+        self._versions[thing] = max(known, version)
+        if len(self._versions) > _MAX_TOLD:
+            # The one that has been quiet for longest; at worst it is told once more.
+            del self._versions[next(iter(self._versions))]
+        return version > known
 
 
 class Hub:

@@ -55,11 +55,13 @@ class Actions:
             lambda runner, _job: (session.box_suspensions(runner, state, self._clock.now_ms()), []),
         )
 
-    async def report(self, runner_id: str, job_id: str, told: Report) -> None:
+    async def report(self, runner_id: str, told: Report) -> None:
         """Commit what a box reports. Raises StaleReport where it will never be accepted."""
 
         async def decide() -> Decision:
-            runner, job = await self._store.runner(runner_id), await self._store.job(job_id)
+            runner = await self._store.runner(runner_id)
+            held = runner is not None and runner.attempt_id == told.attempt_id
+            job = await self._store.job(runner.job_id if runner is not None and held else told.job_id)
             if runner is None or job is None:
                 raise StaleReport(told.attempt_id)
             job_events, runner_events = attempt.report(job, runner, told, self._clock.now_ms())

@@ -15,7 +15,7 @@ from services.ids import new_id
 from services.rpc.errors import InvalidField, NotFound
 from services.rpc.kernel import Kernel
 from services.rpc.shell import caller
-from services.rpc.watch import Hub
+from services.rpc.watch import Hub, Told
 from services.scheduler.commands import Commands, Decision
 from services.scheduler.domain import attempt, placement
 from services.scheduler.domain.job import Job, evolve
@@ -125,14 +125,16 @@ class JobApi(pb_grpc.JobServiceServicer):
             else:
                 jobs = await self._queries.jobs(principal.workspace_id, _NOT_OVER, 0, _MAX_PAGE)
             yield pb.WatchJobsResponse(jobs=[await self._view(job) for job in jobs])
+            told = Told()
+            for known in jobs:
+                told.news(known.job_id, known.version)
             while True:
                 changed = await watcher.changed(self._kernel.shell, principal)
-                if request.job_id:
-                    changed = [job_id for job_id in changed if job_id == request.job_id]
-                    if not changed:
-                        continue
-                found = [await self._store.job(job_id) for job_id in changed]
-                yield pb.WatchJobsResponse(jobs=[await self._view(job) for job in found if job is not None])
+                wanted = [job_id for job_id in changed if request.job_id in ("", job_id)]
+                found = [job for job_id in wanted if (job := await self._store.job(job_id)) is not None]
+                news = [job for job in found if told.news(job.job_id, job.version)]
+                if news or not changed:
+                    yield pb.WatchJobsResponse(jobs=[await self._view(job) for job in news])
 
     async def StopJob(
         self, request: pb.StopJobRequest, context: "grpc.aio.ServicerContext[pb.StopJobRequest, pb.StopJobResponse]"

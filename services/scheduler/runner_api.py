@@ -15,7 +15,7 @@ from services.ids import new_id, new_secret, sha256
 from services.rpc.errors import AlreadyExists, InvalidField, NotFound, checked_labels, checked_name
 from services.rpc.kernel import Kernel
 from services.rpc.shell import caller
-from services.rpc.watch import Hub
+from services.rpc.watch import Hub, Told
 from services.scheduler.commands import Commands, Decision
 from services.scheduler.domain import runner as domain
 from services.scheduler.domain.placement import Rates
@@ -97,10 +97,15 @@ class RunnerApi(pb_grpc.RunnerServiceServicer):
         with self._hub.watch(principal.workspace_id) as watcher:
             runners = await self._queries.runners(principal.workspace_id)
             yield pb.WatchRunnersResponse(runners=[await self._view(runner) for runner in runners])
+            told = Told()
+            for runner in runners:
+                told.news(runner.runner_id, runner.version)
             while True:
                 changed = await watcher.changed(self._kernel.shell, principal)
-                found = [await self._store.runner(runner_id) for runner_id in changed]
-                yield pb.WatchRunnersResponse(runners=[await self._view(runner) for runner in found if runner])
+                found = [r for runner_id in changed if (r := await self._store.runner(runner_id)) is not None]
+                news = [runner for runner in found if told.news(runner.runner_id, runner.version)]
+                if news or not changed:
+                    yield pb.WatchRunnersResponse(runners=[await self._view(runner) for runner in news])
 
     async def SuspendRunner(
         self,

@@ -128,7 +128,7 @@ class RunnerSessionApi(pb_grpc.RunnerSessionServiceServicer):
     async def _report(self, session: Session, report: pb.Report) -> None:
         ack = pb.ReportAck(attempt_id=report.attempt_id, sequence=report.sequence)
         try:
-            await self._actions.report(session.runner_id, report.job_id, report)
+            await self._actions.report(session.runner_id, report)
         except StaleReport as stale:
             _log.warning("a report is rejected", runner_id=session.runner_id, attempt_id=report.attempt_id[:100])
             ack.rejected = str(stale)

@@ -4,7 +4,7 @@ import json
 import signal
 from pathlib import Path
 
-from tests.support.box import KeeperUnderTest, alive, kill
+from tests.support.keeper_under_test import KeeperUnderTest, alive, kill
 from tests.support.eventually import eventually
 
 

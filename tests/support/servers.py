@@ -17,6 +17,9 @@ from tests.support.eventually import eventually
 OPERATOR_TOKEN = "tt_operator"
 OPERATOR_SHA256 = hashlib.sha256(OPERATOR_TOKEN.encode()).hexdigest()
 
+# A server that is not there yet is asked again soon.
+_IMPATIENT = [(f"grpc.{bound}_reconnect_backoff_ms", 50) for bound in ("initial", "min", "max")]
+
 Serve = Callable[[Any, asyncio.Event], Awaitable[None]]
 
 
@@ -26,7 +29,7 @@ async def running(serve: Serve, settings: ServiceSettings) -> AsyncIterator[str]
     stopping = asyncio.Event()
     task = asyncio.ensure_future(serve(settings, stopping))
     try:
-        async with grpc.aio.insecure_channel(settings.listen) as channel:
+        async with grpc.aio.insecure_channel(settings.listen, options=_IMPATIENT) as channel:
             ready = asyncio.ensure_future(channel.channel_ready())
             await asyncio.wait([ready, task], timeout=30, return_when=asyncio.FIRST_COMPLETED)
             if task.done():

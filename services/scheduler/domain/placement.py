@@ -49,7 +49,7 @@ class Placed:
 
 
 def shortfall(runner: Runner, architecture: Architecture) -> BelowRequirements | None:
-    """The first resource of which the runner has less than the minimum, if any. A box is known once it has connected."""
+    """The first resource of which the runner has less than the minimum; a box is known once it has connected."""
     needs, has = architecture.requirements, runner.inventory
     if has is None:
         return None
