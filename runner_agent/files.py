@@ -85,9 +85,20 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """The JSON objects of a file, one a line; a torn last line is dropped. Empty where the file is absent."""
+    """The JSON objects of a file, one a line; a torn last line is dropped. Empty where the file is absent.
+
+    A line that is no JSON object is an empty one, so that the numbers of the others stay right.
+    """
     try:
         content = path.read_bytes()
     except OSError:
         return []
-    return [json.loads(line) for line in content[: content.rfind(b"\n") + 1].splitlines()]
+    return [_object(line) for line in content[: content.rfind(b"\n") + 1].split(b"\n")[:-1]]
+
+
+def _object(line: bytes) -> dict[str, Any]:
+    with contextlib.suppress(ValueError):
+        content = json.loads(line)
+        if isinstance(content, dict):
+            return content
+    return {}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from runner_agent.trainer.folder import ImageFile, ImageFolder, Problem, printable
 
@@ -36,26 +36,32 @@ def decode(root: Path, file: ImageFile, image_size: int | None = None) -> Image.
     if file.size_bytes <= 0:
         raise UnreadableImageError("is empty" if file.size_bytes == 0 else "is not a regular file")
     try:
-        with Image.open(root / file.path) as image:
+        with Image.open(f"{root}/{file.path}") as image:
             if image.width * image.height > MAX_PIXELS:
                 raise UnreadableImageError(f"is {image.width} x {image.height} pixels, {_ABOVE_LIMIT}")
             if image_size is not None:
                 image.draft("RGB", (image_size, image_size))
             image.load()
             upright = ImageOps.exif_transpose(image) if image.format in {"JPEG", "MPO", "WEBP"} else image
-            rgb = _eight_bits(upright).convert("RGB")
+            decoded = _eight_bits(upright)
+            if image_size is not None and decoded.mode == "L":
+                # Three equal channels need resizing only once.
+                decoded = decoded.resize((image_size, image_size), Image.Resampling.BILINEAR)
+            rgb = decoded.convert("RGB")
     except UnreadableImageError:
         raise
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise UnreadableImageError("is not an image that can be decoded") from None
-    except Image.DecompressionBombError:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise UnreadableImageError(f"is {_ABOVE_LIMIT}") from None
     except OSError as error:
         detail = f"cannot be read: {error.strerror}" if error.strerror else f"is damaged: {error}"
         raise UnreadableImageError(detail) from None
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged input
         raise UnreadableImageError(f"is damaged: {error}") from None
-    return rgb if image_size is None else rgb.resize((image_size, image_size), Image.Resampling.BILINEAR)
+    if image_size is None or rgb.size == (image_size, image_size):
+        return rgb
+    return rgb.resize((image_size, image_size), Image.Resampling.BILINEAR)
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

@@ -106,7 +106,7 @@ async def test_a_submission_is_refused_with_the_reason(database: DatabaseUrls) -
         await box.connect(hello(inventory=inventory(vram_gib=2)))
         code, sentence = await attempt(architecture_id="resnet-18")
         assert code == grpc.StatusCode.FAILED_PRECONDITION
-        assert "needs at least 4.0 GiB of VRAM per GPU, runner box has 2.0 GiB" in sentence
+        assert "needs at least 3.0 GiB of VRAM per GPU, runner box has 2.0 GiB" in sentence
         for wrong, code, words in (
             ({"runner_id": "nobody"}, grpc.StatusCode.NOT_FOUND, "no runner 'nobody'"),
             ({"architecture_id": "resnet-9000"}, grpc.StatusCode.NOT_FOUND, "no architecture 'resnet-9000'"),

@@ -183,7 +183,7 @@ def test_what_is_kept_is_what_was_told_and_not_removed(tmp_path: Path, dataset: 
     given.spec.checkpoint_strategy.keep_best = 2
     told = Told(tmp_path / "told", given)
     names = {event["checkpoint"]["name"] for event in told.of("checkpoint")}
-    removed = {name for event in told.of("checkpoint") for name in event["removed"]}
+    removed = {name for event in told.of("checkpoint") for name in event["checkpoint"]["removed"]}
     assert told.checkpoints == names - removed
     # 30 steps: evaluations at 4, 8 … 28 and at the end; the newest may be among the best two.
     assert len(told.of("evaluation")) == 8

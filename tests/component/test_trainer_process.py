@@ -60,7 +60,7 @@ def test_a_training_reaches_its_accuracy_and_tells_everything_well_formed(tmp_pa
         assert all(34 <= sum(matrix.counts[column::size]) <= 38 for column in range(size))
 
     told = [event["checkpoint"] for event in trainer.told("checkpoint")]
-    removed = {name for event in trainer.told("checkpoint") for name in event["removed"]}
+    removed = {name for event in trainer.told("checkpoint") for name in event["checkpoint"]["removed"]}
     kept = [checkpoint for checkpoint in told if checkpoint["name"] not in removed]
     assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {checkpoint["name"] for checkpoint in kept}
     best = max(told, key=lambda checkpoint: checkpoint["metrics"]["validation/accuracy"])

@@ -144,10 +144,10 @@ def _ended(job: Job, event: ev.JobFinished | ev.JobFailed | ev.JobKilled) -> Job
 
 
 def _with_checkpoint(job: Job, saved: Checkpoint) -> tuple[Checkpoint, ...]:
-    """One entry a name, the newest last; at most one is the best."""
+    """Those whose files exist, one entry a name, the newest last; at most one is the best."""
     kept = []
     for checkpoint in job.checkpoints:
-        if checkpoint.name == saved.name:
+        if checkpoint.name == saved.name or checkpoint.name in saved.removed:
             continue
         if saved.best and checkpoint.best:
             demoted = Checkpoint()

@@ -1,0 +1,191 @@
+"""The training loop, on lightning's Fabric.
+
+Fabric and not lightning's Trainer: the loop must end after any step, save what it has and say so, and its first
+step must come at once; Fabric leaves the loop to us and brings devices, precision and processes.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import IntEnum
+from itertools import count
+
+import torch
+from lightning.fabric import Fabric
+from torch import distributed
+from torch.nn import functional
+
+from runner_agent.trainer import checkpoints, limits, retention
+from runner_agent.trainer.architectures import ImageClassifier
+from runner_agent.trainer.data import DEVIATION, MEAN, Data, epoch_batches, normalise
+from runner_agent.trainer.evaluation import evaluate
+from runner_agent.trainer.failures import ConfigurationFailure
+from runner_agent.trainer.reporter import Reporter
+from runner_agent.trainer.settings import Settings
+
+# A matrix of more classes is too large to send and to look at.
+MAX_MATRIX_CLASSES = 200
+
+
+class End(IntEnum):
+    """Why the loop ends; where processes differ, the greatest holds for all."""
+
+    NOT_YET = 0
+    LIMIT = 1
+    PATIENCE = 2
+    STOP = 3
+
+
+@dataclass
+class Progress:
+    """How far a training has come; also read when it fails."""
+
+    step: int = 0
+    # Complete ones.
+    epochs: int = 0
+    # Of the last evaluation.
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+class Training:
+    """One training from its first step to its end."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        data: Data,
+        model: ImageClassifier,
+        fabric: Fabric,
+        reporter: Reporter,
+        saved: checkpoints.CheckpointFolder,
+        progress: Progress,
+        stopped: Callable[[], bool],
+        boottime_ns: Callable[[], int],
+    ) -> None:
+        self._settings = settings
+        self._data = data
+        self._plain_model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._fabric = fabric
+        self._reporter = reporter
+        self._saved = saved
+        self._progress = progress
+        self._stopped = stopped
+        self._boottime_ns = boottime_ns
+        self._batch_size = min(settings.batch_size, len(data.train))
+        if self._batch_size < fabric.world_size:
+            raise ConfigurationFailure(
+                f"a batch of {self._batch_size} images cannot be shared by {fabric.world_size} GPUs; choose a larger "
+                "batch_size or add images"
+            )
+        self._steps_per_epoch = len(data.train) // self._batch_size
+        self._limits = limits.Limits(settings.epochs, settings.steps, settings.minutes)
+        self._scores: list[float] = []
+        self._model, self._optimizer = fabric.setup(self._plain_model, self._make_optimizer())
+
+    def run(self) -> End:
+        """Train until a limit, the patience or a stop; the newest state is saved when this returns."""
+        began_ns = self._boottime_ns()
+        interval = self._settings.evaluation_interval_steps or self._steps_per_epoch
+        rank, processes = self._fabric.global_rank, self._fabric.world_size
+        self._model.train()
+        for epoch in count(1):
+            batches = epoch_batches(self._data.train, self._batch_size, self._settings.seed, epoch)
+            for pixels, labels in self._data.source.batches([batch[rank::processes] for batch in batches]):
+                elapsed_ns = self._boottime_ns() - began_ns
+                self._step(pixels, labels, epoch, elapsed_ns)
+                end = self._agree(self._end(self._boottime_ns() - began_ns))
+                if end is not End.STOP and (end is End.LIMIT or self._progress.step % interval == 0):
+                    end = max(end, self._evaluate(epoch, last=end is End.LIMIT))
+                if end is End.STOP:
+                    self._save(epoch, {})
+                if end is not End.NOT_YET:
+                    return end
+        raise AssertionError("unreachable: the epochs are endless")
+
+    def _make_optimizer(self) -> torch.optim.Optimizer:
+        # Decaying biases and normalisation does harm (https://arxiv.org/abs/1812.01187, section 3.1).
+        decayed = [parameter for parameter in self._plain_model.parameters() if parameter.ndim > 1]
+        others = [parameter for parameter in self._plain_model.parameters() if parameter.ndim <= 1]
+        groups = [
+            {"params": decayed, "weight_decay": self._settings.weight_decay},
+            {"params": others, "weight_decay": 0.0},
+        ]
+        return torch.optim.AdamW(groups, lr=self._settings.learning_rate, fused=True)
+
+    def _step(self, pixels: torch.Tensor, labels: torch.Tensor, epoch: int, elapsed_ns: int) -> None:
+        done = self._limits.share_done(self._progress.step, elapsed_ns, self._steps_per_epoch)
+        learning_rate = limits.learning_rate(self._settings.learning_rate, done)
+        for group in self._optimizer.param_groups:
+            group["lr"] = learning_rate
+        device = self._fabric.device
+        logits = self._model(normalise(pixels.to(device, non_blocking=True)))
+        loss = functional.cross_entropy(logits, labels.to(device, non_blocking=True))
+        self._optimizer.zero_grad()
+        self._fabric.backward(loss)
+        self._optimizer.step()
+        self._progress.step += 1
+        self._progress.epochs = self._progress.step // self._steps_per_epoch
+        self._reporter.step(self._progress.step, epoch, loss, learning_rate)
+
+    def _end(self, elapsed_ns: int) -> End:
+        if self._stopped():
+            return End.STOP
+        at_last_step = self._progress.step == self._limits.last_step(self._steps_per_epoch)
+        return End.LIMIT if at_last_step or self._limits.time_is_up(elapsed_ns) else End.NOT_YET
+
+    def _agree(self, end: End) -> End:
+        """Processes see a stop and the clock at different moments, but must end after the same step."""
+        if self._fabric.world_size == 1:
+            return end
+        agreed = torch.tensor(int(end), device=self._fabric.device)
+        distributed.all_reduce(agreed, distributed.ReduceOp.MAX)
+        return End(int(agreed.item()))
+
+    def _evaluate(self, epoch: int, *, last: bool) -> End:
+        """Evaluate, tell, and save where the strategy says so; says whether the training ends because of it."""
+        fabric, step = self._fabric, self._progress.step
+        held_out = self._data.validation[fabric.global_rank :: fabric.world_size]
+        size = 2 * self._batch_size
+        batches = [held_out[start : start + size] for start in range(0, len(held_out), size)]
+        # Several processes that wait for each other's counts cannot leave half-way.
+        stopped = self._stopped if fabric.world_size == 1 else bool
+        found = evaluate(
+            self._plain_model, self._data.source.batches(batches), len(self._data.classes), fabric, stopped
+        )
+        if found is None:
+            return End.STOP
+        self._reporter.flush()
+        metrics = self._progress.metrics = found.metrics
+        matrix = None
+        if self._settings.confusion_matrix and len(self._data.classes) <= MAX_MATRIX_CLASSES:
+            matrix = (self._data.classes, [number for row in found.counts for number in row])
+        self._reporter.evaluation(step, epoch, metrics, matrix)
+        of_epochs = f"/{self._settings.epochs}" if self._settings.epochs else ""
+        self._reporter.line(
+            f"epoch {epoch}{of_epochs} step {step} loss {self._reporter.last_loss:.4f} "
+            f"validation loss {found.loss:.4f} accuracy {metrics[retention.ACCURACY]:.4f}"
+        )
+        if not math.isfinite(found.loss):
+            self._reporter.line("warning: the loss is not a number any more; choose a lower learning_rate")
+        self._scores.append(self._saved.strategy.score(metrics))
+        impatient = limits.patience_is_over(self._scores, self._settings.patience)
+        if self._saved.strategy.due(len(self._scores), last=last or impatient):
+            self._save(epoch, metrics)
+        return End.PATIENCE if impatient and not last else End.NOT_YET
+
+    def _save(self, epoch: int, metrics: dict[str, float]) -> None:
+        step = self._progress.step
+        self._reporter.flush()
+        if not self._fabric.is_global_zero or self._saved.has(step):
+            return
+        about = {
+            "architecture_id": self._settings.architecture_id,
+            "family": self._settings.family,
+            "config_json": self._settings.config_json,
+            "classes": self._data.classes,
+            "image_size": self._settings.image_size,
+            "mean": MEAN,
+            "deviation": DEVIATION,
+            "seed": self._settings.seed,
+        }
+        self._saved.save(step, epoch, metrics, checkpoints.state(self._plain_model, self._optimizer), about)
