@@ -1,6 +1,8 @@
 """A metrics service on a real socket with its own database, and jobs that the log knows."""
 
 import asyncio
+import os
+import sys
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -157,3 +159,16 @@ def point(step: int, **values: float) -> ingest_pb2.Record:
 
 def line(text: str, error: bool = False) -> ingest_pb2.Record:
     return ingest_pb2.Record(at_ms=1_000_000, log_line=ingest_pb2.LogLine(text=text, error=error))
+
+
+@asynccontextmanager
+async def metrics_process(database: DatabaseUrls, port: int) -> AsyncIterator[asyncio.subprocess.Process]:
+    """The service as a process of its own; killed at the end unless it is gone."""
+    environment = {**os.environ, "TETHER_POSTGRES_URL": database.metrics, "TETHER_LISTEN": f"127.0.0.1:{port}"}
+    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "services.metrics", env=environment)
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
