@@ -1,6 +1,6 @@
 # Everything runs from a virtual environment in .venv, which is made on first use.
 PYTHON ?= python3
-# For CPU-only machines on which pip would download CUDA: make TORCH_INDEX=https://download.pytorch.org/whl/cpu
+# Where pip would download CUDA on a machine without a GPU: make TORCH_INDEX=<the address of an index with CPU builds>
 TORCH_INDEX ?=
 
 BIN := .venv/bin

@@ -30,9 +30,9 @@ from runner_agent.keeper_trainer import (
     Lines,
     LogSpool,
     Trainer,
-    become_subreaper,
     oom_kills,
 )
+from runner_agent.processes import become_subreaper
 
 # CLOCK_BOOTTIME goes on while the box sleeps, a select does not: look at the clock at least this often.
 LONGEST_WAIT_S = 1.0
@@ -241,12 +241,12 @@ class Keeper:
         if not data:
             self._drop(connection)
         for line in lines.feed(data):
-            self._refusal = ""
             try:
                 self._request(connection, json.loads(line))
             except (ValueError, KeyError, TypeError) as error:
                 self._refusal = f"cannot read the request: {error!r}"
             self._answer(connection, self._status_line())
+            self._refusal = ""
 
     def _request(self, connection: socket.socket, request: dict[str, Any]) -> None:
         match request["cmd"]:

@@ -1,7 +1,6 @@
 """The trainer as the keeper holds it: spawned warm, its pipes, its end. Standard library only."""
 
 import contextlib
-import ctypes
 import json
 import os
 import signal
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from runner_agent import clock
+from runner_agent.processes import die_with_parent
 
 LOG_LINE_BYTES = 16 * 1024
 CONTROL_LINE_BYTES = 64 * 1024
@@ -22,15 +22,6 @@ KEPT_WARM_LINES = 100
 # How long the keeper waits for killed processes; what is left after that, the agent's sweep sees to.
 REAP_ATTEMPTS = 400
 REAP_PAUSE_S = 0.005
-
-_PR_SET_PDEATHSIG = 1
-_PR_SET_CHILD_SUBREAPER = 36
-_libc = ctypes.CDLL(None)
-
-
-def become_subreaper() -> None:
-    """Have every orphaned descendant handed to this process, so that none of them escapes its kill."""
-    _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def oom_kills() -> int:
@@ -129,11 +120,6 @@ class Trainer:
         control_read, control_write = os.pipe()
         keeper_pid = os.getpid()
 
-        def die_with_keeper() -> None:
-            _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-            if os.getppid() != keeper_pid:
-                os._exit(1)
-
         self._process = subprocess.Popen(
             [*command, "--control-fd", str(control_write)],
             stdin=subprocess.PIPE,
@@ -143,7 +129,7 @@ class Trainer:
             # The mark by which a sweep finds everything that the trainer spawned.
             env={**os.environ, "TETHER_PAIR": pair},
             start_new_session=True,
-            preexec_fn=die_with_keeper,
+            preexec_fn=lambda: die_with_parent(keeper_pid),
             bufsize=0,
         )
         os.close(control_write)

@@ -28,6 +28,8 @@ LOST = (
     asyncpg.CannotConnectNowError,
     asyncpg.TooManyConnectionsError,
     asyncpg.ConnectionDoesNotExistError,
+    # What a COPY raises whose server dies in the middle of it.
+    asyncpg.InternalClientError,
     TimeoutError,
 )
 

@@ -1,0 +1,1 @@
+"""`tether`: what people do with a platform, at a terminal or in a script."""

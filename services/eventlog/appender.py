@@ -9,7 +9,7 @@ import structlog
 from protos.eventlog.v1.eventlog_pb2 import EventRecord
 from services.clock import Clock
 from services.eventlog.append import Append, Appended, LogUnavailable
-from services.eventlog.batch import Batch, RequestKey, Waiting
+from services.eventlog.batch import Batch, RequestKey, StreamKey, Waiting
 from services.eventlog.catalogue import COLUMNS, EventRow
 from services.postgres import LOST, Connection, connect
 
@@ -23,6 +23,10 @@ _MAX_WAITING = 20_000
 
 Project = Callable[[Connection, Sequence[EventRecord]], Awaitable[None]]
 OnCommit = Callable[[Sequence[EventRecord]], None]
+
+
+class _ExpectationFailed(Exception):
+    """A command expected a version that its stream does not have: read all versions, and find out which."""
 
 
 async def take_append_lock(connection: Connection) -> None:
@@ -132,15 +136,22 @@ class Appender:
         if self._connection is None:
             self._connection = await connect(self._url, f"{self._name} appender")
         connection = self._connection
-        async with connection.transaction():
-            batch = await self._plan(connection, waiting)
-            if batch.rows or batch.requests:
-                self._unheard_from = batch.head - len(batch.rows) + 1
-                await self._write(connection, batch)
+        try:
+            batch = await self._append(connection, waiting, read_all_versions=False)
+        except _ExpectationFailed:
+            batch = await self._append(connection, waiting, read_all_versions=True)
         self._unheard_from = 0
         return batch
 
-    async def _plan(self, connection: Connection, waiting: list[Waiting]) -> Batch:
+    async def _append(self, connection: Connection, waiting: list[Waiting], read_all_versions: bool) -> Batch:
+        async with connection.transaction():
+            batch = await self._plan(connection, waiting, read_all_versions)
+            if batch.rows or batch.requests:
+                self._unheard_from = batch.head - len(batch.rows) + 1
+                await self._write(connection, batch)
+        return batch
+
+    async def _plan(self, connection: Connection, waiting: list[Waiting], read_all_versions: bool) -> Batch:
         # Statements of their own, so that each sees what was committed before the lock was taken.
         await take_append_lock(connection)
         last = await connection.fetchrow(
@@ -148,23 +159,35 @@ class Appender:
             "from (select position, recorded_at from eventlog.events order by position desc limit 1) last"
         )
         assert last is not None  # an aggregate has one row
-        keys = {(stream.kind, stream.stream_id) for one in waiting for stream in one.append.streams}
-        versions = await connection.fetch(
-            "select s.kind, s.id, s.version from unnest($1::text[], $2::text[]) k(kind, id) "
-            "join eventlog.streams s on s.kind = k.kind and s.id = k.id",
-            [kind for kind, _ in keys],
-            [stream_id for _, stream_id in keys],
-        )
+        keys = {
+            (stream.kind, stream.stream_id)
+            for one in waiting
+            for stream in one.append.streams
+            if read_all_versions or stream.expected is None
+        }
         batch = Batch(
             last["head"],
             last["now"],
-            {(kind, stream_id): version for kind, stream_id, version in versions},
+            await self._versions(connection, keys),
             await self._answered(connection, waiting),
             await self._committed(connection, waiting),
         )
         for one in waiting:
             batch.add(one)
         return batch
+
+    async def _versions(self, connection: Connection, keys: set[StreamKey]) -> dict[StreamKey, int]:
+        """The versions of these streams; 0 for one that has no events."""
+        if not keys:
+            return {}
+        rows = await connection.fetch(
+            "select s.kind, s.id, s.version from unnest($1::text[], $2::text[]) k(kind, id) "
+            "join eventlog.streams s on s.kind = k.kind and s.id = k.id",
+            [kind for kind, _ in keys],
+            [stream_id for _, stream_id in keys],
+        )
+        found = {(kind, stream_id): version for kind, stream_id, version in rows}
+        return {key: found.get(key, 0) for key in keys}
 
     async def _answered(self, connection: Connection, waiting: list[Waiting]) -> dict[RequestKey, tuple[bytes, bytes]]:
         requests = [one.append.request for one in waiting if one.append.request is not None]
@@ -190,17 +213,10 @@ class Appender:
 
     async def _write(self, connection: Connection, batch: Batch) -> None:
         if batch.rows:
+            await self._write_versions(connection, batch)
             await self._ensure_partitions(connection, batch.head)
             await connection.copy_records_to_table(
                 "events", schema_name="eventlog", columns=EventRow._fields, records=batch.rows
-            )
-            await connection.execute(
-                "insert into eventlog.streams (kind, id, version) "
-                "select * from unnest($1::text[], $2::text[], $3::bigint[]) "
-                "on conflict (kind, id) do update set version = excluded.version",
-                [kind for kind, _ in batch.changed],
-                [stream_id for _, stream_id in batch.changed],
-                list(batch.changed.values()),
             )
             if self._project is not None:
                 await self._project(connection, [row.record() for row in batch.rows])
@@ -209,6 +225,29 @@ class Appender:
                 "insert into eventlog.requests (subject, request_id, request_hash, response) values ($1, $2, $3, $4)",
                 batch.requests,
             )
+
+    async def _write_versions(self, connection: Connection, batch: Batch) -> None:
+        """Move the streams on. Raises _ExpectationFailed where one is not at the version that the batch follows."""
+        new = [(kind, id_, after) for (kind, id_), (before, after) in batch.changed.items() if not before]
+        old = [(kind, id_, before, after) for (kind, id_), (before, after) in batch.changed.items() if before]
+        written = 0
+        if new:
+            done = await connection.execute(
+                "insert into eventlog.streams (kind, id, version) "
+                "select * from unnest($1::text[], $2::text[], $3::bigint[]) on conflict do nothing",
+                *map(list, zip(*new, strict=True)),
+            )
+            written += int(done.rpartition(" ")[2])
+        if old:
+            done = await connection.execute(
+                "update eventlog.streams s set version = n.after "
+                "from unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[]) n(kind, id, before, after) "
+                "where s.kind = n.kind and s.id = n.id and s.version = n.before",
+                *map(list, zip(*old, strict=True)),
+            )
+            written += int(done.rpartition(" ")[2])
+        if written < len(batch.changed):
+            raise _ExpectationFailed
 
     async def _ensure_partitions(self, connection: Connection, head: int) -> None:
         # A tenth of a partition ahead, so that the one in use is never the last.

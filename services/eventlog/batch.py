@@ -36,7 +36,8 @@ class Waiting:
 class Batch:
     """Commands on their way into one transaction, given what the database holds under the lock.
 
-    `versions` are the versions of the streams that the commands name, `answered` the stored answers to their
+    `versions` are the versions of streams as far as they were read; a stream that was not is taken to be at the version
+    that its command expects, and the write finds out. `answered` the stored answers to their
     requests, `committed` those of their events that a lost acknowledgement had left in the log already.
     """
 
@@ -53,7 +54,8 @@ class Batch:
         self.rows: list[EventRow] = []
         # Rows of commands whose commit was not heard the first time.
         self.recovered: list[EventRow] = []
-        self.changed: dict[StreamKey, int] = {}
+        # Streams with new events: the version before the batch, and after it.
+        self.changed: dict[StreamKey, tuple[int, int]] = {}
         self.requests: list[tuple[str, str, bytes, bytes]] = []
         self.outcomes: list[tuple[Waiting, Appended | Exception]] = []
 
@@ -73,8 +75,8 @@ class Batch:
                     return RequestIdReused(request.request_id)
                 return Appended(self.head, repeated=response)
         for stream in append.streams:
-            actual = self._versions.get((stream.kind, stream.stream_id), 0)
-            if stream.expected is not None and stream.expected != actual:
+            actual = self._versions.get((stream.kind, stream.stream_id), stream.expected)
+            if stream.expected is not None and actual is not None and stream.expected != actual:
                 return Conflict(stream.kind, stream.stream_id, stream.expected, actual)
         taken = Appended(0, self._take(waiting))
         taken.position = self.head
@@ -104,7 +106,8 @@ class Batch:
         first = len(self.rows)
         for stream in append.streams:
             key = (stream.kind, stream.stream_id)
-            version = self._versions.get(key, 0)
+            version = self._versions.get(key, stream.expected or 0)
+            before = self.changed[key][0] if key in self.changed else version
             for event in stream.events:
                 version += 1
                 self.head += 1
@@ -125,5 +128,6 @@ class Batch:
                         append.causation_id,
                     )
                 )
-            self._versions[key] = self.changed[key] = version
+            self._versions[key] = version
+            self.changed[key] = (before, version)
         return self.rows[first:]

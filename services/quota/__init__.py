@@ -1,0 +1,1 @@
+"""Compute minutes: quotas, charges and usage, folded from the event log."""

@@ -2,19 +2,16 @@
 
 import asyncio
 import math
-import os
-import sys
 import time
 from collections.abc import AsyncIterator, Callable
 
 import grpc
 
 from protos.metrics.v1 import ingest_pb2, metrics_pb2
-from protos.metrics.v1.ingest_pb2_grpc import IngestServiceStub
 from protos.metrics.v1.metrics_pb2_grpc import MetricsServiceStub
 from services.postgres import connect
 from tests.support.eventually import eventually
-from tests.support.metrics_service import KEY, TOKEN, log_of, metadata
+from tests.support.metrics_service import KEY, TOKEN, log_of, metadata, metrics_process
 from tests.support.platform import DatabaseUrls
 
 # Batches of 250 steps with 10 series each: ten chunks of 250 points.
@@ -31,21 +28,14 @@ async def run(report: Callable[[str, float], None], database: DatabaseUrls, port
         await log.people()
         for number in range(_STREAMS + 1):
             await log.job(f"jb_{number}", f"at_{number}")
-        environment = {
-            "TETHER_POSTGRES_URL": database.metrics,
-            "TETHER_LISTEN": f"127.0.0.1:{port}",
-            "PATH": os.environ["PATH"],
-        }
-        process = await asyncio.create_subprocess_exec(sys.executable, "-m", "services.metrics", env=environment)
-        try:
-            async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-                await asyncio.wait_for(channel.channel_ready(), 30)
-                await eventually(lambda: _attempts(database), 30)
-                await _measure_ingest(report, channel)
-                await _measure_query(report, channel)
-        finally:
-            process.terminate()
-            await process.wait()
+        async with (
+            metrics_process(database, port),
+            grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel,
+        ):
+            await asyncio.wait_for(channel.channel_ready(), 30)
+            await eventually(lambda: _attempts(database), 30)
+            await _measure_ingest(report, channel)
+            await _measure_query(report, channel)
 
 
 async def _attempts(database: DatabaseUrls) -> bool:

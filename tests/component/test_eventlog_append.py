@@ -52,8 +52,7 @@ async def test_a_command_over_several_streams_is_appended_whole_or_not_at_all(da
 async def test_a_repeated_request_is_given_the_first_answer_and_appends_nothing(database: DatabaseUrls) -> None:
     await create_log(database)
     request = Request("token:t", "r-1", b"content")
-    append = replace(
-        created("ws_1"),
+    append = created("ws_1")._replace(
         request=request,
         respond=lambda records: CreateWorkspaceResponse(position=records[-1].position),
     )
@@ -64,7 +63,7 @@ async def test_a_repeated_request_is_given_the_first_answer_and_appends_nothing(
         assert again.repeated == later.repeated == first.response
         assert CreateWorkspaceResponse.FromString(first.response).position == 1
         with pytest.raises(RequestIdReused, match="r-1 was used for another request"):
-            await appender.append(replace(append, request=replace(request, content_sha256=b"other")))
+            await appender.append(append._replace(request=replace(request, content_sha256=b"other")))
         assert (await read_head(pool)).position == 1
 
 

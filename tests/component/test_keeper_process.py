@@ -4,8 +4,8 @@ import json
 import signal
 from pathlib import Path
 
-from tests.support.keeper_under_test import KeeperUnderTest, alive, kill
 from tests.support.eventually import eventually
+from tests.support.keeper_under_test import KeeperUnderTest, alive, kill
 
 
 async def running(keeper: KeeperUnderTest, deadline_in_s: float = 600.0) -> None:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import grpc
 import pytest
 
+from deploy.local.ports import free_port
 from protos.metrics.v1 import ingest_pb2
 from tests.support.eventually import eventually
 from tests.support.metrics_service import (
@@ -20,6 +21,7 @@ from tests.support.metrics_service import (
     line,
     log_of,
     metadata,
+    metrics_process,
     point,
     serving,
 )
@@ -173,6 +175,24 @@ async def test_killing_postgres_amid_the_ingest_loses_and_doubles_nothing(
         "loss": [(step, step) for step in numbers],
     }
     assert [found.text for found in await metrics.lines()] == [f"line {number}" for number in numbers]
+
+
+async def test_killing_the_service_amid_the_ingest_loses_and_doubles_nothing(database: DatabaseUrls, log: Log) -> None:
+    numbers = range(1, 3001)
+    port = free_port()
+    # A box dials again at once; gRPC alone would wait for seconds.
+    options = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 200)]
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=options) as channel:
+        metrics = Metrics(port, channel)
+        box = Box(metrics, [point(step, loss=step) for step in numbers], seed=4)
+        shipping = asyncio.create_task(box.ship())
+        for killed_at in (300, 1500):
+            async with metrics_process(database, port) as process:
+                await eventually(lambda at=killed_at: box.acknowledged >= at, 60)  # type: ignore[misc]
+                process.kill()
+        async with metrics_process(database, port):
+            await shipping
+            assert await metrics.points() == {"loss": [(step, step) for step in numbers]}
 
 
 class Box:

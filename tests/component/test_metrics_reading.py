@@ -113,6 +113,24 @@ async def test_a_watch_gets_every_new_point_within_200_ms(
         assert sorted(delays)[len(delays) // 2] < 0.2
 
 
+async def test_a_watch_misses_nothing_while_nats_is_away(
+    database: DatabaseUrls, log: Log, own_nats: SharedNats
+) -> None:
+    async with serving(database, own_nats.url) as one, serving(database, own_nats.url) as other:
+        call = other.metrics.WatchMetrics(
+            metrics_pb2.WatchMetricsRequest(job_id=JOB), metadata=metadata(TOKEN), timeout=60
+        )
+        await call.read()
+        seen: list[float] = []
+        for step, change in enumerate((own_nats.stop, own_nats.start), 1):
+            await change()
+            await one.report(batch(step, [point(step, loss=step)]))
+            while len(seen) < step:
+                seen += [value for series in await _series(call) for value in series.values]
+        call.cancel()
+        assert seen == [1, 2]
+
+
 async def test_a_watch_begins_with_what_is_stored_and_goes_on_without_a_hole(metrics: Metrics) -> None:
     steps = range(1, 2001)
     requests = [batch(step, [point(step, loss=step)]) for step in steps]

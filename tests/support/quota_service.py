@@ -150,7 +150,13 @@ async def quota_service(
         stopping.set()
         if relay is not None:
             relay.cancel()
-        await asyncio.gather(*runs, *([relay] if relay else []), return_exceptions=True)
+        _, stuck = await asyncio.wait([*runs, *([relay] if relay else [])], timeout=20)
+        for task in stuck:
+            task.print_stack()
+        if stuck:
+            for t in asyncio.all_tasks(): t.print_stack()
+            raise AssertionError("the service did not stop")
+        for run in runs: run.result()
         for kernel in kernels:
             await kernel.close()
 

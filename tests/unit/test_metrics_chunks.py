@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from services.metrics.chunks import encode_steps, encode_times, read_batch, skip_of
 from services.metrics.limits import Limits
 from services.metrics.plan import Plan, Spool
-from services.metrics.series import MIN_POINTS, Points, by_step, concatenate, decode, reduce
+from services.metrics.series import MIN_POINTS, Points, by_step, decode, decode_reduced, reduce
 from tests.support.metrics_service import ATTEMPT, JOB, batch, line, point
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
@@ -45,34 +45,59 @@ def test_a_group_of_any_batches_stores_what_they_would_one_by_one(
     rows = plan.chunk_rows({(1, "loss"): 7})
     columns = ("spool_id", "sequence", "series_id", "points", "first_step", "last_step", "first_at_ms", "steps")
     chunks = [dict(zip((*columns, "values", "at_ms"), row, strict=True)) for row in rows]
-    found = decode(chunks) if chunks else concatenate([])
-    assert found.steps.tolist() == found.values.tolist() == list(range(1, reached + 1))
+    steps = decode(chunks).steps.tolist() if chunks else []
+    assert steps == list(range(1, reached + 1))
     assert [row[1] for row in plan.log_rows][-1:] == ([reached] if reached else [])
     assert plan.growth({(1, "loss"): 7}) == ([(7, reached, 1, reached, float(reached))] if reached else [])
 
 
-@given(st.lists(st.lists(st.tuples(INT64, VALUES, INT64), min_size=1, max_size=20), min_size=1, max_size=5))
+def _regular(chunks: int) -> list[list[tuple[int, float, int]]]:
+    """Chunks as a training makes them: every step once, in order."""
+    return [[(step, float(step % 7), step) for step in range(at * 10, at * 10 + 10)] for at in range(chunks)]
+
+
+SERIES = st.lists(
+    st.lists(st.tuples(st.integers(-50, 50) | INT64, VALUES, st.integers(0, 99) | INT64), min_size=1, max_size=20),
+    min_size=1,
+    max_size=5,
+)
+
+
+def _chunk(points: list[tuple[int, float, int]]) -> dict[str, object]:
+    steps, values, at_ms = (list(column) for column in zip(*points, strict=True))
+    first_step, last_step, packed = encode_steps(np.array(steps, np.int64))
+    first_at_ms, offsets = encode_times(np.array(at_ms, np.int64))
+    return {
+        "points": len(points),
+        "first_step": first_step,
+        "last_step": last_step,
+        "steps": packed,
+        "values": np.array(values, "<f8").tobytes(),
+        "first_at_ms": first_at_ms,
+        "at_ms": offsets,
+    }
+
+
+@given(SERIES)
 def test_decoding_gives_back_what_was_encoded(series: list[list[tuple[int, float, int]]]) -> None:
-    chunks = []
-    for points in series:
-        steps, values, at_ms = (list(column) for column in zip(*points, strict=True))
-        first_step, last_step, packed = encode_steps(np.array(steps, np.int64))
-        first_at_ms, offsets = encode_times(np.array(at_ms, np.int64))
-        chunks.append(
-            {
-                "points": len(points),
-                "first_step": first_step,
-                "last_step": last_step,
-                "steps": packed,
-                "values": np.array(values, "<f8").tobytes(),
-                "first_at_ms": first_at_ms,
-                "at_ms": offsets,
-            }
-        )
-    found = decode(chunks)
+    found = decode([_chunk(points) for points in series])
     assert found.steps.tolist() == [step for points in series for step, _, _ in points]
     assert found.at_ms.tolist() == [at_ms for points in series for _, _, at_ms in points]
     np.testing.assert_array_equal(found.values, [value for points in series for _, value, _ in points])
+
+
+@given(SERIES | st.integers(1, 40).map(_regular), INT64, INT64, st.integers(MIN_POINTS, 40))
+def test_a_reduction_while_decoding_equals_one_of_the_decoded(
+    series: list[list[tuple[int, float, int]]], one: int, other: int, max_points: int
+) -> None:
+    from_step, to_step = sorted((one, other))
+    chunks = sorted((_chunk(points) for points in series), key=lambda chunk: int(str(chunk["first_step"])))
+    every = decode(chunks)
+    expected = reduce(by_step(every.take((every.steps >= from_step) & (every.steps <= to_step))), max_points)
+    found = decode_reduced(chunks, max_points, from_step, to_step)
+    assert found.steps.tolist() == expected.steps.tolist()
+    assert found.at_ms.tolist() == expected.at_ms.tolist()
+    np.testing.assert_array_equal(found.values, expected.values)
 
 
 @given(st.lists(VALUES, min_size=1, max_size=400), st.integers(MIN_POINTS, 60))

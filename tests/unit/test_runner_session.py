@@ -50,9 +50,9 @@ class Disk:
     settled: int = 0
 
     def end(self) -> None:
+        """Its end is written down; a worker of it may still live."""
         if not any(one.ended for one in self.facts):
             self.facts.append(fact("ended", len(self.facts) + 1))
-        self.alive = False
 
 
 class Session(RuleBasedStateMachine):
@@ -245,6 +245,7 @@ class Session(RuleBasedStateMachine):
         disk = self.disk[attempt_id]
         if disk.taken:
             disk.end()
+        disk.alive = False
         self.feed(m.FactsRead(attempt_id, tuple(disk.facts)))
         self.feed(m.Swept(attempt_id, disk.taken))
 
@@ -263,6 +264,15 @@ class Session(RuleBasedStateMachine):
     def the_link_is_always_going_somewhere(self) -> None:
         if self.state.link is LinkPhase.IDLE:
             assert self.state.dial_at_ns - self.now_ns <= self.state.timing.refused_backoff_ns
+
+    @invariant()
+    def whatever_can_be_told_is_told_in_every_session(self) -> None:
+        if self.state.link is not LinkPhase.LIVE:
+            return
+        for attempt in self.state.attempts.values():
+            for one in attempt.facts:
+                if not one.ended or attempt.place is Place.OVER:
+                    assert self.told.get(attempt.attempt_id, 0) >= one.sequence
 
     @invariant()
     def facts_are_kept_until_they_are_settled(self) -> None:
@@ -303,3 +313,15 @@ def test_the_backoff_has_full_jitter_and_stays_below_a_tenth_of_the_window() -> 
 def test_a_message_of_a_later_version_changes_nothing() -> None:
     state, actions = session.step(live(), m.Received(1, Frame()), 1, 0.5)
     assert (state, actions) == (live(), [])
+
+
+def test_an_attempt_that_found_no_keeper_in_its_window_is_not_started_any_more() -> None:
+    waiting = m.Attempt("a1", 20 * SECOND_NS, Place.WAITING)
+    state, _ = session.step(live(), m.Adopted(waiting), 0, 0.5)
+    state, _ = session.step(state, m.Received(1, directive("a1")), 1, 0.5)
+    state, _ = session.step(state, m.Closed(1, "broken", True), 2, 0.5)
+    assert session.wake_at_ns(state) == 20 * SECOND_NS
+    pair = m.Pair("p", "warm", True, "", 0)
+    state, actions = session.step(state, m.KeeperSaid(pair), 20 * SECOND_NS, 0.5)
+    assert [type(action) for action in actions] == [m.RecordEnd]
+    assert session.wake_at_ns(state) > 20 * SECOND_NS

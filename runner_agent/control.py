@@ -1,0 +1,219 @@
+"""What the commands of the box do to a runner: start it, stop its training and itself, see how it is."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from runner_agent import clock, files, keeper_client
+from runner_agent.config import KEY_PATTERN, BoxConfig, StateFolder, parse_server
+from runner_agent.errors import BoxError
+from runner_agent.locks import Lock
+
+LOOK_INTERVAL_S = 0.1
+START_TIMEOUT_S = 15.0
+# The grace of 30 s for the checkpoint, and what comes after it.
+STOP_TRAINING_TIMEOUT_S = 50.0
+TELL_TIMEOUT_S = 10.0
+STOP_TIMEOUT_S = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Runner:
+    """How a runner is at one moment."""
+
+    folder: StateFolder
+    config: BoxConfig
+    launcher_pid: int
+    # Statuses of the keepers that hold an attempt.
+    held: list[dict[str, Any]]
+    # What the agent wrote last; empty where it never ran, or ran before the last boot.
+    agent: dict[str, Any]
+
+    @property
+    def running(self) -> bool:
+        return self.launcher_pid > 0
+
+
+def look(folder: StateFolder) -> Runner:
+    """Raises BoxError where no runner is installed in the folder."""
+    config = folder.load()
+    held = list(keeper_client.held(folder.keepers).values())
+    agent = files.read_json(folder.status) or {}
+    if Lock(folder.agent_lock).holder() == 0:
+        # What an agent that has died wrote last is not so any more.
+        agent["connected"] = False
+    return Runner(folder, config, Lock(folder.lock).holder(), held, agent)
+
+
+def install(folder: StateFolder, config: BoxConfig, key: str, *, insecure: bool) -> None:
+    """Write the runner's files. Raises BoxError for a wrong key, a plain connection to afar, or a second runner."""
+    if folder.config.exists():
+        raise BoxError(f"a runner is installed in {folder.root} already; uninstall it first, or use another --name")
+    if not KEY_PATTERN.fullmatch(key):
+        raise BoxError("the secret key is not one: it begins with tk_ and has 46 characters; copy it again")
+    server = parse_server(config.server)
+    if not (server.tls or server.loopback or insecure):
+        raise BoxError(
+            f"the connection to {server.target} would not be encrypted and would show the secret key; "
+            f"write --server https://{server.target}, or allow it with --insecure"
+        )
+    folder.attempts.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.root.chmod(0o700)
+    files.replace(folder.secret_key, key.encode() + b"\n")
+    if not folder.installation_id.exists():
+        files.replace(folder.installation_id, uuid.uuid4().hex.encode() + b"\n")
+    folder.save(config)
+
+
+def launcher_command(folder: StateFolder) -> list[str]:
+    return [sys.executable, "-P", "-m", "runner_agent.launcher", "--state-dir", str(folder.root)]
+
+
+def start(folder: StateFolder) -> Runner:
+    """Start the launcher in the background and wait until its agent is connected or says why not.
+
+    Raises BoxError where the runner runs already or its launcher ends at once.
+    """
+    before = look(folder)
+    if before.running:
+        raise BoxError(f"the runner is running already (pid {before.launcher_pid}); see `tether-runner status`")
+    folder.status.unlink(missing_ok=True)
+    with folder.error_output.open("ab") as errors:
+        launcher = subprocess.Popen(
+            launcher_command(folder),
+            stdin=subprocess.DEVNULL,
+            stdout=errors,
+            stderr=errors,
+            start_new_session=True,
+            cwd=folder.root,
+        )
+
+    def settled() -> bool:
+        if launcher.poll() is not None:
+            raise BoxError(f"the runner ended at once; see {folder.error_output}")
+        status = files.read_json(folder.status) or {}
+        return bool(status.get("connected") or status.get("error"))
+
+    _wait_until(settled, START_TIMEOUT_S)
+    return look(folder)
+
+
+def stop_training(runner: Runner, reason: str, message: str) -> bool:
+    """Stop what the runner trains, which saves a checkpoint; True once nothing of it runs any more."""
+    for path in keeper_client.held(runner.folder.keepers):
+        keeper_client.ask(path, cmd="stop", reason=reason, message=message)
+    return _wait_until(lambda: not keeper_client.held(runner.folder.keepers), STOP_TRAINING_TIMEOUT_S)
+
+
+def wait_until_told(folder: StateFolder) -> bool:
+    """True once the agent has told the platform everything; False where that takes too long or it is cut off."""
+
+    def told() -> bool:
+        status = files.read_json(folder.status) or {}
+        return status.get("attempt") is None and not status.get("unreported") and not status.get("unshipped_bytes")
+
+    status = files.read_json(folder.status) or {}
+    return bool(status.get("connected")) and _wait_until(told, TELL_TIMEOUT_S)
+
+
+def stop(runner: Runner) -> None:
+    """End launcher and agent. Raises BoxError where the launcher does not end."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(runner.launcher_pid, signal.SIGTERM)
+    if not _wait_until(lambda: Lock(runner.folder.lock).holder() == 0, STOP_TIMEOUT_S):
+        raise BoxError(f"the launcher (pid {runner.launcher_pid}) does not end; see `tether-runner logs`")
+
+
+def checkpoints(folder: StateFolder) -> list[Path]:
+    return sorted(folder.attempts.glob("*/checkpoints/*"))
+
+
+def remove(folder: StateFolder, *, keep_checkpoints: bool) -> None:
+    """Remove what was installed; checkpoints only where `keep_checkpoints` is False."""
+    shutil.rmtree(folder.keepers, ignore_errors=True)
+    if not keep_checkpoints:
+        shutil.rmtree(folder.root)
+        return
+    # First what makes it an installed runner.
+    folder.config.unlink()
+    for path in folder.root.iterdir():
+        if path == folder.attempts:
+            continue
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def as_json(runner: Runner) -> dict[str, Any]:
+    """Everything that `tether-runner status` knows."""
+    status = runner.agent if runner.running else {}
+    now_ns = clock.boottime_ns()
+    heard_ns = status.get("last_ack_boottime_ns") or 0
+    held = runner.held[0] if runner.held else None
+    training = None
+    if held is not None:
+        started_ns = held.get("started_boottime_ns")
+        training = {
+            "attempt_id": held["attempt_id"],
+            "job_id": held["job_id"],
+            "phase": held["phase"],
+            "stop_reason": held["stop_reason"],
+            "step": held["step"],
+            "epoch": held["epoch"],
+            "running_s": (now_ns - started_ns) // 1_000_000_000 if started_ns else 0,
+            "ends_itself_in_s": max(0, held["deadline_boottime_ns"] - now_ns) // 1_000_000_000,
+        }
+    return {
+        "name": runner.config.name,
+        "state_dir": str(runner.folder.root),
+        "server": runner.config.server,
+        "running": runner.running,
+        "launcher_pid": runner.launcher_pid,
+        "connected": bool(status.get("connected")),
+        "runner_id": status.get("runner_id", ""),
+        "runner_name": status.get("runner_name", ""),
+        "error": status.get("error", ""),
+        "last_ack_age_s": (now_ns - heard_ns) / 1e9 if heard_ns else None,
+        "gpus": status.get("gpus", []),
+        "simulated": bool(runner.config.simulate_gpus),
+        "warm": bool(status.get("warm")),
+        "suspended_by_admin": bool(status.get("suspended_by_admin")),
+        "training": training,
+        "unreported": status.get("unreported", 0),
+        "unshipped_bytes": status.get("unshipped_bytes", 0),
+    }
+
+
+def log_entries(folder: StateFolder, lines: int) -> list[dict[str, Any]]:
+    """The last entries of launcher and agent, by time."""
+    entries = []
+    for source, path in (("launcher", folder.launcher_log), ("agent", folder.agent_log)):
+        with contextlib.suppress(OSError):
+            for line in path.read_text(errors="replace").splitlines()[-lines:]:
+                entries.append(log_entry(source, line))
+    return sorted(entries, key=lambda entry: str(entry.get("timestamp", "")))[-lines:]
+
+
+def log_entry(source: str, line: str) -> dict[str, Any]:
+    with contextlib.suppress(ValueError):
+        entry = json.loads(line)
+        if isinstance(entry, dict):
+            return {"source": source, **entry}
+    return {"source": source, "event": line}
+
+
+def _wait_until(look: Callable[[], bool], timeout_s: float) -> bool:
+    end_ns = clock.boottime_ns() + int(timeout_s * 1e9)
+    while not look():
+        if clock.boottime_ns() >= end_ns:
+            return False
+        time.sleep(LOOK_INTERVAL_S)
+    return True

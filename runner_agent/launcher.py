@@ -1,0 +1,191 @@
+"""The launcher's process: `python -m runner_agent.launcher --state-dir DIR`.
+
+Parent of the agent, which it starts again when it dies, and of one keeper with a warm trainer, ready for the next
+attempt. Uses no gRPC, so that it may fork. A training that runs outlives it.
+"""
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from runner_agent import clock, keeper_client, keeper_process, logs
+from runner_agent.config import StateFolder
+from runner_agent.errors import BoxError
+from runner_agent.locks import Lock
+from runner_agent.processes import die_with_parent
+
+LOOK_INTERVAL_S = 0.25
+SECOND_NS = 1_000_000_000
+FIRST_BACKOFF_NS = SECOND_NS // 2
+LONGEST_BACKOFF_NS = 30 * SECOND_NS
+# A child that lived this long has not failed at its start.
+SETTLED_NS = 30 * SECOND_NS
+# The next pair imports torch only when the attempt that took the last one is past its first steps.
+REPLACEMENT_DELAY_NS = 3 * SECOND_NS
+AGENT_GRACE_S = 5.0
+KEEPER_GRACE_S = 5.0
+ERROR_OUTPUT_BYTES = 5 * 1024 * 1024
+
+log = structlog.get_logger()
+
+
+@dataclass
+class Backoff:
+    """When a child that keeps dying may be started again."""
+
+    delay_ns: int = FIRST_BACKOFF_NS
+    due_ns: int = 0
+
+    def died(self, lived_ns: int, now_ns: int) -> None:
+        if lived_ns >= SETTLED_NS:
+            self.delay_ns = FIRST_BACKOFF_NS
+        self.due_ns = now_ns + self.delay_ns
+        self.delay_ns = min(LONGEST_BACKOFF_NS, 2 * self.delay_ns)
+
+    def worked(self) -> None:
+        self.delay_ns, self.due_ns = FIRST_BACKOFF_NS, 0
+
+
+class Launcher:
+    """Runs until SIGTERM or SIGINT."""
+
+    def __init__(self, folder: StateFolder) -> None:
+        self._folder = folder
+        self._sockets = folder.make_keepers()
+        self._errors = _error_output(folder.error_output)
+        self._environment = {name: value for name, value in os.environ.items() if name != "TETHER_RUNNER_KEY"}
+        self._agent: subprocess.Popen[bytes] | None = None
+        self._agent_started_ns = 0
+        self._agent_backoff = Backoff()
+        self._warm: subprocess.Popen[bytes] | None = None
+        self._warm_pair = ""
+        self._warm_started_ns = 0
+        self._warm_backoff = Backoff()
+        # Keepers with an attempt that this launcher has started; they only need to be collected.
+        self._taken: list[subprocess.Popen[bytes]] = []
+
+    def run(self) -> None:
+        keeper_client.remove_stale(self._sockets)
+        stop = {signal.SIGTERM, signal.SIGINT}
+        # Children inherit the mask; `_spawn` clears it for them.
+        signal.pthread_sigmask(signal.SIG_BLOCK, stop)
+        log.info("launcher started", state=str(self._folder.root))
+        while signal.sigtimedwait(stop, LOOK_INTERVAL_S) is None:
+            now_ns = clock.boottime_ns()
+            self._look_after_agent(now_ns)
+            self._look_after_pair(now_ns)
+            self._taken = [keeper for keeper in self._taken if keeper.poll() is None]
+        log.info("launcher stops")
+        self._stop()
+
+    def _look_after_agent(self, now_ns: int) -> None:
+        if self._agent is not None and self._agent.poll() is not None:
+            log.warning("the agent has ended", code=self._agent.returncode)
+            self._agent = None
+            self._agent_backoff.died(now_ns - self._agent_started_ns, now_ns)
+        if self._agent is None and now_ns >= self._agent_backoff.due_ns:
+            command = [sys.executable, "-P", "-m", "runner_agent.agent", "--state-dir", str(self._folder.root)]
+            self._agent = self._spawn(command, dies_with_launcher=True)
+            self._agent_started_ns = now_ns
+
+    def _look_after_pair(self, now_ns: int) -> None:
+        if self._warm is not None:
+            status = keeper_client.ask(self._socket(self._warm_pair), cmd="status")
+            if status is not None and status.get("attempt_id"):
+                self._taken.append(self._warm)
+                self._warm = None
+                self._warm_backoff.worked()
+                self._warm_backoff.due_ns = now_ns + REPLACEMENT_DELAY_NS
+            elif self._warm.poll() is not None:
+                log.warning("the warm trainer's keeper has ended", code=self._warm.returncode)
+                self._socket(self._warm_pair).unlink(missing_ok=True)
+                self._warm = None
+                self._warm_backoff.died(now_ns - self._warm_started_ns, now_ns)
+        if self._warm is None and now_ns >= self._warm_backoff.due_ns:
+            self._warm_pair = uuid.uuid4().hex[:16]
+            command = [sys.executable, "-I", "-S", "-E", str(keeper_process.__file__)]
+            command += ["--socket", str(self._socket(self._warm_pair)), "--pair", self._warm_pair, "--"]
+            self._warm = self._spawn([*command, sys.executable, "-P", "-m", "runner_agent.trainer"])
+            self._warm_started_ns = now_ns
+
+    def _socket(self, pair: str) -> Path:
+        return self._sockets / f"{pair}.sock"
+
+    def _spawn(self, command: list[str], *, dies_with_launcher: bool = False) -> "subprocess.Popen[bytes]":
+        launcher_pid = os.getpid()
+
+        def prepare() -> None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, set())
+            if dies_with_launcher:
+                die_with_parent(launcher_pid)
+
+        return subprocess.Popen(
+            command,
+            # Its end tells a keeper that the launcher is gone.
+            stdin=subprocess.PIPE,
+            stdout=self._errors,
+            stderr=self._errors,
+            cwd=self._folder.root,
+            env=self._environment,
+            start_new_session=True,
+            preexec_fn=prepare,
+        )
+
+    def _stop(self) -> None:
+        """End the agent and the warm pair; a keeper that holds an attempt goes on until its deadline."""
+        if self._agent is not None:
+            self._agent.terminate()
+            _wait(self._agent, AGENT_GRACE_S)
+        if self._warm is not None and self._warm.stdin is not None:
+            self._warm.stdin.close()
+            status = keeper_client.ask(self._socket(self._warm_pair), cmd="status")
+            if status is None or not status.get("attempt_id"):
+                _wait(self._warm, KEEPER_GRACE_S)
+
+
+def _wait(process: "subprocess.Popen[bytes]", grace_s: float) -> None:
+    try:
+        process.wait(grace_s)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _error_output(path: Path) -> int:
+    """Where children print what they cannot log; begun anew when it has grown large."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+    if path.exists() and path.stat().st_size > ERROR_OUTPUT_BYTES:
+        flags |= os.O_TRUNC
+    return os.open(path, flags, 0o600)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="runner_agent.launcher", description="Run an installed runner.")
+    parser.add_argument("--state-dir", type=Path, required=True)
+    folder = StateFolder(parser.parse_args().state_dir)
+    try:
+        folder.load()
+        lock = Lock(folder.lock)
+        if not lock.acquire():
+            raise BoxError(f"the runner in {folder.root} is running already (pid {lock.holder()})")
+        logs.configure(folder.launcher_log)
+        folder.launcher_pid.write_text(str(os.getpid()))
+        try:
+            Launcher(folder).run()
+        finally:
+            folder.launcher_pid.unlink(missing_ok=True)
+    except BoxError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

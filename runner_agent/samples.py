@@ -1,0 +1,94 @@
+"""System samples of a box while it trains: GPU through NVML, CPU, memory and disk through psutil."""
+
+import contextlib
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pynvml
+
+from runner_agent import files
+
+
+class Sampler:
+    """Reads the box. Simulated GPUs have no figures, and none are made up for them."""
+
+    def __init__(self, gpu_uuids: tuple[str, ...]) -> None:
+        self._gpu_uuids = gpu_uuids
+        self._handles: list[Any] = []
+        psutil.cpu_percent()
+        self._trees: dict[int, psutil.Process] = {}
+
+    def sample(self, folder: Path, trainer_pid: int) -> dict[str, float]:
+        """Series name → value. May block for as long as the driver does; what cannot be read is left out."""
+        memory = psutil.virtual_memory()
+        values: dict[str, float] = {
+            "cpu/utilization_percent": psutil.cpu_percent(),
+            "cpu/memory_used_bytes": memory.total - memory.available,
+        }
+        with contextlib.suppress(OSError):
+            values["disk/used_bytes"] = shutil.disk_usage(folder).used
+        values.update(self._tree(trainer_pid))
+        for index, handle in enumerate(self._gpus()):
+            with contextlib.suppress(pynvml.NVMLError):
+                values.update(_gpu(f"gpu{index}", handle))
+        return values
+
+    def _tree(self, pid: int) -> dict[str, float]:
+        """What the trainer and its workers use; a process counts from the second sample that sees it."""
+        if pid <= 0:
+            return {}
+        with contextlib.suppress(psutil.Error):
+            root = psutil.Process(pid)
+            found = {process.pid: process for process in [root, *root.children(recursive=True)]}
+            self._trees = {pid: self._trees.get(pid, process) for pid, process in found.items()}
+        percent, used_bytes = 0.0, 0
+        for process in self._trees.values():
+            with contextlib.suppress(psutil.Error):
+                percent += process.cpu_percent()
+                used_bytes += process.memory_info().rss
+        return {"process/cpu_utilization_percent": percent, "process/memory_used_bytes": used_bytes}
+
+    def _gpus(self) -> list[Any]:
+        if self._gpu_uuids and not self._handles:
+            with contextlib.suppress(pynvml.NVMLError):
+                pynvml.nvmlInit()
+                self._handles = [pynvml.nvmlDeviceGetHandleByUUID(uuid) for uuid in self._gpu_uuids]
+        return self._handles
+
+
+def _gpu(name: str, handle: Any) -> dict[str, float]:
+    return {
+        f"{name}/utilization_percent": pynvml.nvmlDeviceGetUtilizationRates(handle).gpu,
+        f"{name}/memory_used_bytes": pynvml.nvmlDeviceGetMemoryInfo(handle).used,
+        f"{name}/temperature_celsius": pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU),
+        f"{name}/power_watts": pynvml.nvmlDeviceGetPowerUsage(handle) / 1000,
+    }
+
+
+class SystemSpool:
+    """`spool/system.jsonl` of one attempt; goes on where an earlier agent has left off."""
+
+    def __init__(self, folder: Path, now_ns: int) -> None:
+        self._path = folder / "system.jsonl"
+        base_path = folder / "system.base"
+        base = files.read_json(base_path)
+        if base is None:
+            base = {"boottime_ns": now_ns}
+            files.replace(base_path, json.dumps(base).encode(), durable=False)
+        self._base_ns = int(base["boottime_ns"])
+
+    def append(self, values: dict[str, float], at_ms: int, now_ns: int) -> None:
+        """Steps are the milliseconds since the first sample. Raises OSError."""
+        points = {"step": max(0, (now_ns - self._base_ns) // 1_000_000), "values": values}
+        line = json.dumps({"at_ms": at_ms, "points": points}).encode() + b"\n"
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            end = files.whole_lines_end(descriptor)
+            os.ftruncate(descriptor, end)
+            os.pwrite(descriptor, line, end)
+        finally:
+            os.close(descriptor)

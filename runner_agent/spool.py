@@ -1,0 +1,84 @@
+"""Reading a spool: an append-only file of records, one JSON object a line; a record's sequence is its line number."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from google.protobuf.json_format import ParseDict, ParseError
+
+from protos.metrics.v1 import ingest_pb2
+from runner_agent import files
+
+BATCH_RECORDS = 1000
+BATCH_BYTES = 1024 * 1024
+SPOOLS = ("trainer", "log", "system")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Between two records: how many are before it, and their bytes."""
+
+    sequence: int = 0
+    offset: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    first_sequence: int
+    records: list[ingest_pb2.Record]
+    end: Place
+
+
+class Spool:
+    """One spool of an attempt, with the place up to which it was acknowledged, which survives the process."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.name = name
+        self._path = folder / f"{name}.jsonl"
+        self._mark = folder / f"{name}.acknowledged"
+        mark = files.read_json(self._mark) or {}
+        self.acknowledged = Place(int(mark.get("sequence", 0)), int(mark.get("offset", 0)))
+
+    def size(self) -> int:
+        """Bytes in the file; 0 where there is none yet."""
+        try:
+            return self._path.stat().st_size
+        except OSError:
+            return 0
+
+    def read(self, place: Place) -> Batch | None:
+        """The next whole records behind a place, at most BATCH_RECORDS and about BATCH_BYTES.
+
+        None where there is no whole line yet. A line that is no record is read as an empty one, so that the numbers of
+        the others stay right.
+        """
+        if self.size() <= place.offset:
+            return None
+        with self._path.open("rb") as file:
+            data = os.pread(file.fileno(), BATCH_BYTES, place.offset)
+            if b"\n" not in data and len(data) == BATCH_BYTES:
+                file.seek(place.offset)
+                data = file.readline()
+        lines = data[: data.rfind(b"\n") + 1].split(b"\n")[:-1][:BATCH_RECORDS]
+        if not lines:
+            return None
+        offset = place.offset + sum(len(line) + 1 for line in lines)
+        end = Place(place.sequence + len(lines), offset)
+        return Batch(place.sequence + 1, [_record(line) for line in lines], end)
+
+    def acknowledge(self, place: Place) -> None:
+        """Everything before the place need not be sent again."""
+        self.acknowledged = place
+        content = json.dumps({"sequence": place.sequence, "offset": place.offset})
+        # A lost mark means that records are sent twice, and the platform knows them.
+        files.replace(self._mark, content.encode(), durable=False)
+
+
+def _record(line: bytes) -> ingest_pb2.Record:
+    record = ingest_pb2.Record()
+    try:
+        ParseDict(json.loads(line), record, ignore_unknown_fields=True)
+    except (ParseError, ValueError):
+        record.Clear()
+    return record

@@ -1,0 +1,113 @@
+"""`tether datasets`: names for the images that lie on a box."""
+
+from typing import Annotated
+
+import typer
+from rich.console import Group
+from rich.markup import escape
+from rich.text import Text
+
+from protos.scheduler.v1 import workflow_pb2 as pb
+from protos.training.v1.training_pb2 import DatasetFormat, DatasetReport
+from services.cli import completion
+from services.cli import format as fmt
+from services.cli.connection import connect, new_request_id
+from services.cli.output import console, error_console, print_json
+from services.cli.parameters import AsJson, DatasetArgument
+from services.cli.tables import facts, table
+
+# The box reads every image; the platform itself gives up after ten minutes.
+_CHECK_DEADLINE_S = 630
+_BAR_WIDTH = 30
+_MAX_CLASSES, _MAX_PROBLEMS = 40, 20
+
+
+def register(app: typer.Typer, name: str, help_: str, panel: str) -> None:
+    group = typer.Typer(no_args_is_help=True)
+    group.command("list", epilog="Example: tether datasets list")(list_)
+    group.command("register", epilog="Example: tether datasets register digits /data/digits")(register_dataset)
+    group.command("check", epilog="Example: tether datasets check digits --runner box-1")(check)
+    app.add_typer(group, name=name, help=help_, rich_help_panel=panel)
+
+
+def list_(context: typer.Context, as_json: AsJson = False) -> None:
+    """List the datasets of the workspace."""
+    response = connect(context).workflows.ListDatasets(pb.ListDatasetsRequest())
+    if as_json:
+        print_json(response)
+    elif not response.datasets:
+        console().print("There is no dataset yet. Name one that lies on a box: tether datasets register NAME /path")
+    else:
+        made = table("name", "location", "format", "id", keep=("name", "id"))
+        for dataset in response.datasets:
+            format_ = fmt.words(DatasetFormat, dataset.format, "DATASET_FORMAT_")
+            made.add_row(Text(dataset.name, "bold"), Text(dataset.location), format_, Text(dataset.dataset_id, "dim"))
+        console().print(made)
+
+
+def register_dataset(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="Name of the dataset, unique in the workspace.")],
+    location: Annotated[str, typer.Argument(help="Absolute path on the box: a folder with one folder per class.")],
+    as_json: AsJson = False,
+) -> None:
+    """Name a dataset that lies on a box. Nothing is read yet; `tether datasets check` does."""
+    response = connect(context).workflows.RegisterDataset(
+        pb.RegisterDatasetRequest(request_id=new_request_id(), name=name, location=location)
+    )
+    if as_json:
+        print_json(response)
+        return
+    dataset = response.dataset
+    console().print(f"Dataset [bold]{escape(dataset.name)}[/] is {escape(dataset.location)} on the box.")
+    console().print(f"[dim]Look at it: tether datasets check {escape(dataset.name)} --runner RUNNER[/]")
+
+
+def check(
+    context: typer.Context,
+    dataset: DatasetArgument,
+    runner: Annotated[
+        str, typer.Option("--runner", "-r", help="On whose box to look.", autocompletion=completion.runner)
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Look at a dataset on a runner's box, free of charge. The exit code is 1 if a training could not start on it."""
+    request = pb.CheckDatasetRequest(dataset_id=dataset, runner_id=runner)
+    platform = connect(context)
+    with error_console().status(f"{escape(runner)} reads every image of {escape(dataset)}…"):
+        response = platform.workflows.CheckDataset(request, timeout=_CHECK_DEADLINE_S)
+    if as_json:
+        print_json(response)
+    else:
+        console().print(_report(response.report))
+    if not response.report.usable:
+        raise typer.Exit(1)
+
+
+def _report(report: DatasetReport) -> Group:
+    verdict = Text("✔ usable", "bold green") if report.usable else Text("✘ not usable", "bold red")
+    about = facts(
+        ("verdict", verdict),
+        ("images", f"{report.images:,} in {len(report.classes):,} classes, {fmt.size(report.bytes)}"),
+        ("problems", f"{report.problem_count:,}" if report.problem_count else ""),
+        ("fingerprint", Text(report.fingerprint, "dim")),
+    )
+    parts = [about]
+    if report.classes:
+        classes = table("class", "images", "", right=("images",), keep=("class",))
+        most = max(one.images for one in report.classes) or 1
+        for one in report.classes[:_MAX_CLASSES]:
+            length = fmt.bar(one.images / most, _BAR_WIDTH)
+            classes.add_row(Text(one.name), f"{one.images:,}", Text(length, "cyan"))
+        if len(report.classes) > _MAX_CLASSES:
+            classes.add_row(Text(f"… {len(report.classes) - _MAX_CLASSES} more", "dim"), "", "")
+        parts.append(classes)
+    if report.problems:
+        problems = table("", "problem", "file")
+        for problem in report.problems[:_MAX_PROBLEMS]:
+            mark = Text("✘", "red") if problem.fatal else Text("!", "yellow")
+            problems.add_row(mark, Text(problem.message), Text(problem.path, "dim"))
+        if report.problem_count > _MAX_PROBLEMS:
+            problems.add_row("", Text(f"… {report.problem_count - _MAX_PROBLEMS:,} more", "dim"), "")
+        parts.append(problems)
+    return Group(*(piece for part in parts for piece in (part, "")))

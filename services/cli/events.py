@@ -1,0 +1,99 @@
+"""`tether events`: the log of everything that happened, read along or back."""
+
+from collections.abc import Iterator
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from protos.eventlog.v1 import eventlog_pb2 as pb
+from services.cli import format as fmt
+from services.cli import pick
+from services.cli.completion import job as complete_job
+from services.cli.connection import Platform, connect
+from services.cli.feed import Source, follow
+from services.cli.output import console, error_console, to_json
+from services.cli.words import sentence
+
+# So that the tail does not begin with an empty screen.
+_CONTEXT = 20
+
+_STYLES = {
+    "JobFinished": "green",
+    "JobFailed": "red",
+    "JobKilled": "magenta",
+    "JobUnreachable": "yellow",
+    "RunnerDisconnected": "yellow",
+    "QuotaThresholdReached": "yellow",
+    "QuotaExhausted": "red",
+}
+
+
+def register(app: typer.Typer, name: str, help_: str, panel: str) -> None:
+    app.command(
+        name,
+        help=f"{help_} Starts with the last events; Ctrl-C ends. With --to it reads a range and ends.",
+        rich_help_panel=panel,
+        epilog="Examples: tether events\n\ntether events --from 1 --to 50\n\n"
+        "tether events --job last --type CheckpointSaved --json",
+    )(events)
+
+
+def events(
+    context: typer.Context,
+    first: Annotated[int, typer.Option("--from", min=1, metavar="POSITION", help="Begin here.")] = 0,
+    last: Annotated[int, typer.Option("--to", min=1, metavar="POSITION", help="Read up to here and end.")] = 0,
+    types: Annotated[
+        list[str] | None, typer.Option("--type", metavar="NAME", help="Only such events; may be repeated.")
+    ] = None,
+    job: Annotated[str, typer.Option(help="Only of this job.", autocompletion=complete_job)] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document a line.")] = False,
+) -> None:
+    platform = connect(context)
+    wanted = pb.EventFilter(types=types or [])
+    if job:
+        wanted.stream_kind, wanted.stream_id = "job", pick.job_id(platform, job)
+    records: Iterator[pb.EventRecord]
+    if last:
+        request = pb.ReadEventsRequest(from_position=first, to_position=last, filter=wanted)
+        records = (record for response in platform.eventlog.ReadEvents(request) for record in response.events)
+    else:
+        head = platform.eventlog.GetHead(pb.GetHeadRequest()).position
+        # One job's events are few: all of them are its context.
+        first = first or (1 if job else max(head - _CONTEXT + 1, 1))
+        records = _tail(platform, first, wanted)
+        if not head:
+            error_console().print("[dim]The log is empty; waiting for the first event. Ctrl-C ends.[/]")
+    out, any_record = console(), False
+    for record in records:
+        any_record = True
+        if as_json:
+            print(to_json(record), flush=True)
+        else:
+            out.print(_line(record), soft_wrap=not out.is_terminal)
+    if not any_record:
+        error_console().print("[dim]No event in this range fits.[/]")
+
+
+def _tail(platform: Platform, first: int, wanted: pb.EventFilter) -> Iterator[pb.EventRecord]:
+    """Events from a position on, without end; goes on after an interruption where it was."""
+    position, aside = first, error_console()
+
+    def open_() -> object:
+        return platform.eventlog.TailEvents(pb.TailEventsRequest(from_position=position, filter=wanted))
+
+    source: Source[pb.TailEventsResponse] = Source("events", open_)
+    for response in follow(source, lambda: aside.print("reconnecting…"), lambda: aside.print("connected again")):
+        for record in response.events:
+            if record.position >= position:
+                yield record
+                position = record.position + 1
+        position = max(position, response.scanned_position + 1)
+
+
+def _line(record: pb.EventRecord) -> Text:
+    at = fmt.clock_time(record.recorded_at_us // 1000)
+    text = Text(f"{record.position:>6}  {at}  ", "dim")
+    text.append(f"{fmt.short_id(record.stream_id):<11}  ", "dim")
+    text.append(record.type, _STYLES.get(record.type, "bold"))
+    return text.append(f"  {sentence(record)}", "default")

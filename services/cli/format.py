@@ -1,0 +1,174 @@
+"""Numbers, times and names as people read them. Pure; `now_ms` is always an argument."""
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from protos.common.v1.inventory_pb2 import Inventory
+
+_MICROS = 1_000_000
+_KIB = 1024
+_BLOCKS = "▁▂▃▄▅▆▇█"
+
+
+def duration(ms: float) -> str:
+    """`0:42`, `12:31`, `1:02:03`; negative is zero."""
+    seconds = max(int(ms) // 1000, 0)
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+
+
+def ago(at_ms: int, now_ms: int) -> str:
+    """`just now`, `4 min ago`, `3 h ago`, `5 days ago`; `never` for zero."""
+    if not at_ms:
+        return "never"
+    seconds = max(now_ms - at_ms, 0) // 1000
+    if seconds < 10:
+        return "just now"
+    for length, unit in ((60, "s"), (3600, "min"), (86_400, "h")):
+        if seconds < length:
+            return f"{seconds * 60 // length} {unit} ago" if length > 60 else f"{seconds} s ago"
+    days = seconds // 86_400
+    return f"{days} day{'s' if days != 1 else ''} ago"
+
+
+def moment(at_ms: int) -> str:
+    """Local date and time, for example `2026-11-05 14:03:07`; `never` for zero."""
+    return _local(at_ms).strftime("%Y-%m-%d %H:%M:%S") if at_ms else "never"
+
+
+def clock_time(at_ms: int) -> str:
+    """Local time of day, for example `14:03:07`."""
+    return _local(at_ms).strftime("%H:%M:%S")
+
+
+def _local(at_ms: int) -> datetime:
+    return datetime.fromtimestamp(at_ms / 1000, UTC).astimezone()
+
+
+def size(bytes_: int) -> str:
+    """`512 B`, `3.4 MiB`, `24 GiB`."""
+    value, unit = float(bytes_), "B"
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if value < _KIB or unit == "TiB":
+            break
+        value /= _KIB
+    return f"{value:.0f} {unit}" if unit == "B" or value >= 100 or value == int(value) else f"{value:.1f} {unit}"
+
+
+def minutes(milliminutes: int) -> str:
+    """Compute minutes, one decimal below 1000: `3.5`, `1,240`."""
+    value = milliminutes / 1000
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.2f}" if abs(value) < 1 else f"{value:.1f}"
+
+
+def rate(micros: int) -> str:
+    """`2.5 minutes a minute`: compute minutes for each minute of the clock."""
+    value = f"{micros / _MICROS:.3f}".rstrip("0").rstrip(".")
+    return f"{value} minute{'' if value == '1' else 's'} a minute"
+
+
+def charged_milliminutes(charged_ms: int, rate_micros: int) -> int:
+    """Compute minutes × 1000 of an interval, rounded half up; the quota service rounds a sum once in the same way."""
+    exact, unit = charged_ms * rate_micros, 60 * _MICROS
+    return (2 * exact + unit) // (2 * unit)
+
+
+def number(value: float) -> str:
+    """A metric with four significant digits: `0.9833`, `12.35`, `1.2e-05`."""
+    if not math.isfinite(value):
+        return str(value)
+    if value and abs(value) < 0.001:
+        return f"{value:.1e}"
+    return f"{value:,.4f}" if abs(value) < 10 else f"{value:,.2f}"
+
+
+def metric_name(name: str) -> str:
+    """`validation/accuracy` is `accuracy` to people."""
+    return name.removeprefix("validation/").replace("_", " ")
+
+
+def metrics(values: Mapping[str, float]) -> str:
+    """`accuracy 0.9833, loss 0.0612`; the quality before the loss."""
+    names = sorted(values, key=lambda name: (name.endswith("loss"), name))
+    return ", ".join(f"{metric_name(name)} {number(values[name])}" for name in names)
+
+
+def gpus(inventory: Inventory) -> str:
+    """`NVIDIA A10G ×2`, simulated ones marked."""
+    types = [gpu.type for gpu in inventory.gpus]
+    return gpu_types(types) + (" (simulated)" if inventory.simulated else "")
+
+
+def gpu_types(types: Sequence[str]) -> str:
+    """`NVIDIA A10G ×2`; several kinds are joined with +."""
+    return " + ".join(f"{kind} ×{types.count(kind)}" for kind in dict.fromkeys(types))
+
+
+def labels(found: Mapping[str, str]) -> str:
+    return ", ".join(f"{key}={found[key]}" for key in sorted(found))
+
+
+def short_id(identifier: str) -> str:
+    """Enough of an id to name it by: its prefix and eight characters."""
+    prefix, _, rest = identifier.partition("_")
+    return f"{prefix}_{rest[:8]}"
+
+
+def label(kind: Any, value: int, prefix: str) -> str:
+    """The name of an enum's value without its prefix, for example `ONLINE`; a value of a newer platform as a number."""
+    try:
+        return str(kind.Name(value)).removeprefix(prefix)
+    except ValueError:
+        return f"{prefix.lower().replace('_', ' ')}{value}"
+
+
+def words(kind: Any, value: int, prefix: str) -> str:
+    """`END_REASON_OUT_OF_MEMORY` → `out of memory`."""
+    return label(kind, value, prefix).replace("_", " ").lower()
+
+
+def sparkline(values: Sequence[float], width: int) -> str:
+    """The values as at most `width` blocks, from the lowest to the highest; those that are no number are left out."""
+    finite = [value for value in values if math.isfinite(value)]
+    if not finite:
+        return ""
+    count = min(width, len(finite))
+    edges = [len(finite) * n // count for n in range(count + 1)]
+    means = [sum(finite[a:b]) / (b - a) for a, b in itertools.pairwise(edges)]
+    low, high = min(means), max(means)
+    span = (high - low) or 1.0
+    return "".join(_BLOCKS[round((mean - low) / span * (len(_BLOCKS) - 1))] for mean in means)
+
+
+def bar(share: float, width: int) -> str:
+    """A bar of eighths of blocks; `share` from 0 to 1."""
+    eighths = round(min(max(share, 0.0), 1.0) * width * 8)
+    whole, rest = divmod(eighths, 8)
+    return "█" * whole + (" ▏▎▍▌▋▊▉"[rest] if rest else "")
+
+
+def rate_short(micros: int) -> str:
+    """`×2.5`; empty where there is none."""
+    return f"×{micros / _MICROS:.3f}".rstrip("0").rstrip(".") if micros else ""
+
+
+def best_metric(values: Mapping[str, float]) -> str:
+    """The metric that tells most, for a narrow column: `accuracy 0.9833`; the loss only where there is no other."""
+    names = sorted(values, key=lambda name: (name.endswith("loss"), name))
+    return f"{metric_name(names[0])} {number(values[names[0]])}" if names else ""
+
+
+def measured(name: str, value: float) -> str:
+    """The value of a series with the unit that its name ends in."""
+    if not math.isfinite(value):
+        return str(value)
+    if name.endswith("_bytes"):
+        return size(int(value))
+    for ending, unit in (("_percent", " %"), ("_celsius", " °C"), ("_watts", " W")):
+        if name.endswith(ending):
+            return f"{value:.0f}{unit}"
+    return number(value)

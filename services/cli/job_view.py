@@ -1,0 +1,199 @@
+"""One job in full: what was asked, what came of it, where it lies, what it cost, and what happened in order."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import grpc
+from rich.console import Group, RenderableType
+from rich.rule import Rule
+from rich.table import Table
+from rich.text import Text
+
+from protos.eventlog.v1.eventlog_pb2 import EventFilter, EventRecord, ReadEventsRequest
+from protos.metrics.v1.evaluation_pb2 import GetConfusionMatrixRequest
+from protos.quota.v1.quota_pb2 import Charge, ListChargesRequest
+from protos.scheduler.v1 import job_pb2 as pb
+from protos.training.v1.training_pb2 import CheckpointPolicy, ConfusionMatrix, TrainingSpec
+from services.cli import format as fmt
+from services.cli.connection import Platform
+from services.cli.errors import PlatformError
+from services.cli.live_state import LiveState
+from services.cli.states import job_state
+from services.cli.tables import facts, table
+from services.cli.words import sentence
+
+# What a part that adorns may answer without spoiling the rest.
+_MISSING = (
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.UNIMPLEMENTED,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.NOT_FOUND,
+    grpc.StatusCode.PERMISSION_DENIED,
+    grpc.StatusCode.FAILED_PRECONDITION,
+)
+_MAX_MATRIX = 20
+_MAX_EVENTS = 60
+
+T = TypeVar("T")
+
+
+def details(platform: Platform, job: pb.Job, now_ms: int) -> RenderableType:
+    """Parts that another service cannot tell at the moment say so; the rest is shown."""
+    parts: list[RenderableType] = [_head(job, now_ms), *_section("Settings", _settings(job.spec))]
+    if job.checkpoints:
+        parts += _section("Checkpoints", _checkpoints(job))
+    if job.spec.advanced_evaluation.confusion_matrix and job.evaluated_step:
+        request = GetConfusionMatrixRequest(job_id=job.job_id)
+        answer = _optional(lambda: platform.evaluations.GetConfusionMatrix(request))
+        if answer is not None and answer.matrix.classes:
+            title = f"Confusion matrix of step {answer.step} (rows: predictions, columns: ground truth)"
+            parts += _section(title, confusion_matrix(answer.matrix))
+    parts += _section("Cost", _cost(platform, job, now_ms))
+    parts += _section("Events", _events(platform, job))
+    return Group(*parts)
+
+
+def confusion_matrix(matrix: ConfusionMatrix) -> RenderableType:
+    """Counts shaded by their share of the ground truth: the diagonal green, mistakes red."""
+    count = len(matrix.classes)
+    if count > _MAX_MATRIX:
+        return Text(f"{count} classes are too many for a terminal; use --json of a client, or the page", "dim")
+    made = Table(box=None, pad_edge=False, padding=(0, 1), header_style="dim")
+    made.add_column("", style="dim", no_wrap=True)
+    for name in matrix.classes:
+        made.add_column(name, justify="right", no_wrap=True)
+    truths = [sum(matrix.counts[row * count + column] for row in range(count)) for column in range(count)]
+    for row, name in enumerate(matrix.classes):
+        cells = []
+        for column in range(count):
+            number = matrix.counts[row * count + column]
+            cells.append(_cell(number, number / truths[column] if truths[column] else 0.0, row == column))
+        made.add_row(Text(name), *cells)
+    return made
+
+
+def _cell(number: int, share: float, right: bool) -> Text:
+    if not number:
+        return Text("·", "dim")
+    # From a third of full colour, so that a single mistake among many is still seen.
+    strength = round(80 + 140 * min(share if right else share * 4, 1.0))
+    colour = f"rgb(0,{strength},60)" if right else f"rgb({strength},40,40)"
+    return Text(f" {number} ", f"bold white on {colour}")
+
+
+def _head(job: pb.Job, now_ms: int) -> RenderableType:
+    state = LiveState(job)
+    interval = job.interval
+    took = fmt.duration(state.elapsed_ms(now_ms)) if interval.started_at_ms else ""
+    simulated = Text(" simulated GPUs", "yellow") if job.simulated else Text("")
+    waiting = f"number {job.queue_position} in the queue: {job.waiting_for}" if job.queue_position else ""
+    return facts(
+        ("name", Text(job.name, "bold")),
+        ("state", job_state(job, now_ms)),
+        ("message", job.message),
+        ("waiting", waiting),
+        ("result", Text(fmt.metrics(job.metrics), "bold green") if job.metrics else ""),
+        ("runner", Text(job.runner_name) + simulated if job.runner_name else ""),
+        ("submitted", f"{fmt.moment(job.submitted_at_ms)} by {job.submitted_by}"),
+        ("started", fmt.moment(interval.started_at_ms) if interval.started_at_ms else ""),
+        ("took", f"{took}{f', {state.step:,} steps' if state.step else ''}" if took else ""),
+        *(("warning", Text(warning, "yellow")) for warning in job.warnings),
+        ("id", Text(job.job_id, "dim")),
+    )
+
+
+def _settings(spec: TrainingSpec) -> RenderableType:
+    hyper, limits, strategy = spec.hyperparameters, spec.limits, spec.checkpoint_strategy
+    ends = [(limits.epochs, "epochs"), (limits.steps, "steps"), (limits.minutes, "minutes")]
+    until = " or ".join(f"{count:,} {unit}" for count, unit in ends if count)
+    if limits.early_stopping_patience:
+        until += f", or {limits.early_stopping_patience} evaluations without improvement"
+    every = (
+        f"every {strategy.evaluation_interval_steps:,} steps" if strategy.evaluation_interval_steps else "each epoch"
+    )
+    policy = strategy.policy or CheckpointPolicy.CHECKPOINT_POLICY_BEST_METRIC
+    extra = [
+        word
+        for wanted, word in (
+            (spec.advanced_evaluation.enabled, "advanced evaluation (minutes × 1.5)"),
+            (spec.advanced_evaluation.confusion_matrix, "confusion matrix"),
+        )
+        if wanted
+    ]
+    return facts(
+        ("dataset", f"{spec.dataset.name} ({spec.dataset.location})"),
+        ("architecture", spec.architecture.architecture_id),
+        ("until", until),
+        ("hyperparameters", _hyperparameters(hyper)),
+        ("checkpoints", f"{fmt.words(CheckpointPolicy, policy, 'CHECKPOINT_POLICY_')}, evaluated {every}"),
+        ("evaluation", ", ".join(extra)),
+    )
+
+
+def _hyperparameters(hyper: object) -> str:
+    fields = hyper.DESCRIPTOR.fields  # type: ignore[attr-defined]
+    return ", ".join(f"{field.name.replace('_', ' ')} {getattr(hyper, field.name):g}" for field in fields)
+
+
+def _checkpoints(job: pb.Job) -> RenderableType:
+    made = table("step", "epoch", "metrics", "size", "path", right=("step", "epoch", "size"))
+    for one in job.checkpoints:
+        path = Text(one.path or one.name)
+        metrics = Text(fmt.metrics(one.metrics)).append("  best" if one.best else "", "green")
+        made.add_row(f"{one.step:,}", str(one.epoch), metrics, fmt.size(one.bytes), path)
+    return made
+
+
+def _cost(platform: Platform, job: pb.Job, now_ms: int) -> RenderableType:
+    charges = _optional(lambda: list(platform.quota.ListCharges(ListChargesRequest(job_id=job.job_id)).charges))
+    if charges:
+        return _charge(charges[0])
+    if not job.interval.started_at_ms:
+        return Text("nothing: the training process has not started", "dim")
+    minutes = fmt.minutes(LiveState(job).charged_milliminutes(now_ms))
+    return Text(f"{minutes} compute minutes at {fmt.rate(job.rate_micros)}, by the job's own record")
+
+
+def _charge(charge: Charge) -> RenderableType:
+    rows = [("total", Text(f"{fmt.minutes(charge.milliminutes)} compute minutes", "bold"))]
+    for attempt in charge.attempts:
+        interval = attempt.interval
+        charged = fmt.duration(interval.charged_until_ms - interval.started_at_ms) if interval.started_at_ms else "0:00"
+        notes = [word for wanted, word in ((interval.presumed, "presumed"), (attempt.simulated, "simulated")) if wanted]
+        end = f" to #{attempt.ended_position}" if attempt.ended_position else ", still counting"
+        words = f"{charged} on {attempt.runner_name} at {fmt.rate(attempt.rate_micros)}"
+        rows.append(("attempt", Text(f"{', '.join([words, *notes])} (events #{attempt.assigned_position}{end})")))
+    return facts(*rows)
+
+
+def _events(platform: Platform, job: pb.Job) -> RenderableType:
+    def read() -> list[EventRecord]:
+        wanted = EventFilter(stream_kind="job", stream_id=job.job_id)
+        stream = platform.eventlog.ReadEvents(ReadEventsRequest(filter=wanted))
+        return [record for response in stream for record in response.events]
+
+    records = _optional(read)
+    if records is None:
+        return Text("cannot be read now (this takes the role admin or analyst, and the event log's service)", "dim")
+    made = table("position", "time", "event", "", right=("position",), keep=("time", "event"))
+    skipped = max(len(records) - _MAX_EVENTS, 0)
+    if skipped:
+        made.add_row("", "", Text(f"… {skipped} earlier", "dim"), Text(f"tether events --job {job.job_id}", "dim"))
+    for record in records[skipped:]:
+        at = fmt.clock_time(record.recorded_at_us // 1000)
+        made.add_row(str(record.position), Text(at, "dim"), record.type, Text(sentence(record)))
+    return made
+
+
+def _section(title: str, content: RenderableType) -> list[RenderableType]:
+    return ["", Rule(Text(title, "bold"), align="left", style="dim"), content]
+
+
+def _optional(ask: Callable[[], T]) -> T | None:
+    """None where the service that knows it is away, older, or not for this token."""
+    try:
+        return ask()
+    except PlatformError as error:
+        if error.code in _MISSING:
+            return None
+        raise

@@ -1,0 +1,219 @@
+"""`tether jobs`: trainings that run, wait or are over."""
+
+import sys
+from enum import StrEnum
+from typing import Annotated, Any
+
+import grpc
+import typer
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from protos.metrics.v1.metrics_pb2 import ReadLogsRequest, StoredLogLine, WatchLogsRequest, WatchLogsResponse
+from protos.scheduler.v1 import job_pb2 as pb
+from services.cli import format as fmt
+from services.cli import job_view, live, pick
+from services.cli.connection import Platform, connect, new_request_id
+from services.cli.errors import CliError, PlatformError
+from services.cli.feed import Feeds, Lost, Received, Refused, Source
+from services.cli.live_state import LiveState
+from services.cli.output import console, error_console, print_json, to_json
+from services.cli.parameters import AsJson, JobArgument, Yes
+from services.cli.states import job_state
+from services.cli.tables import table
+from services.clock import PlatformClock
+
+_OVER = (pb.JOB_STATE_FINISHED, pb.JOB_STATE_FAILED, pb.JOB_STATE_KILLED)
+# Lines of a log arrive a little after the job's end; this long without one is its end.
+_QUIET_S = 2.0
+
+
+class State(StrEnum):
+    """A job's state, as it is typed."""
+
+    QUEUED = "queued"
+    ASSIGNED = "assigned"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    FINISHED = "finished"
+    FAILED = "failed"
+    KILLED = "killed"
+
+
+def register(app: typer.Typer, name: str, help_: str, panel: str) -> None:
+    group = typer.Typer(no_args_is_help=True)
+    group.command("list", epilog="Example: tether jobs list --state running")(list_)
+    group.command("show", epilog="Example: tether jobs show last")(show)
+    group.command("watch", epilog="Example: tether jobs watch last")(watch)
+    group.command("stop", epilog='Example: tether jobs stop last --reason "wrong dataset"')(stop)
+    group.command("logs", epilog="Example: tether jobs logs last -f --tail 20")(logs)
+    app.add_typer(group, name=name, help=help_, rich_help_panel=panel)
+
+
+def list_(
+    context: typer.Context,
+    state: Annotated[list[State] | None, typer.Option(help="Only these; may be repeated.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="At most this many, newest first.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """List trainings, newest first."""
+    states = [pb.JobState.Value(f"JOB_STATE_{one.name}") for one in state or []]
+    response = connect(context).jobs.ListJobs(pb.ListJobsRequest(states=states, page_size=limit))
+    if as_json:
+        print_json(response)
+        return
+    if not response.jobs:
+        words = "No job is in that state." if states else "There is no job yet."
+        console().print(f"{words} Run one: tether train DATASET ARCHITECTURE --runner NAME")
+        return
+    console().print(_table(list(response.jobs), PlatformClock().now_ms()))
+    if response.next_page_token:
+        console().print(f"[dim]… and older ones; see more with --limit {min(limit * 5, 1000)}[/]")
+
+
+def show(context: typer.Context, job: JobArgument, as_json: AsJson = False) -> None:
+    """Show one training: settings, outcome, checkpoints, confusion matrix, events, cost."""
+    platform = connect(context)
+    found = pick.job(platform, job)
+    if as_json:
+        print_json(found)
+    else:
+        console().print(job_view.details(platform, found, PlatformClock().now_ms()))
+
+
+def watch(context: typer.Context, job: JobArgument, as_json: AsJson = False) -> None:
+    """Watch a training live until it ends. Ctrl-C stops watching, not the training. --json prints the job at its end.
+
+    The exit code is 0 only if the training finished.
+    """
+    platform = connect(context)
+    over = live.watch(platform, pick.job(platform, job), quiet=as_json)
+    if as_json:
+        print_json(over)
+    raise typer.Exit(live.exit_code(over))
+
+
+def stop(
+    context: typer.Context,
+    job: JobArgument,
+    reason: Annotated[str, typer.Option(help="For the people who read it later.")] = "",
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Stop a training: it saves a checkpoint and ends. One that waits is taken out of the queue. Asks first."""
+    platform = connect(context)
+    found = pick.job(platform, job)
+    if not yes and found.state not in _OVER:
+        if not sys.stdin.isatty():
+            raise CliError("this needs an answer; run it in a terminal, or with --yes")
+        state = fmt.label(pb.JobState, found.state, "JOB_STATE_")
+        if not typer.confirm(f"Stop “{found.name}” ({fmt.short_id(found.job_id)}, {state})?", err=True):
+            raise CliError("nothing was changed; the training goes on")
+    response = platform.jobs.StopJob(pb.StopJobRequest(request_id=new_request_id(), job_id=found.job_id, reason=reason))
+    if as_json:
+        print_json(response)
+        return
+    console().print(job_state(response.job, PlatformClock().now_ms()) + Text(f"  {response.job.name}", "bold"))
+    if response.job.state == pb.JOB_STATE_STOPPING:
+        console().print("It saves a checkpoint and ends within 30 s of hearing it; this time is free of charge.")
+
+
+def logs(
+    context: typer.Context,
+    job: JobArgument,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the training ends.")] = False,
+    tail: Annotated[int, typer.Option(min=0, metavar="N", help="Only the last N lines; 0: all.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document a line.")] = False,
+) -> None:
+    """Print what a training has written."""
+    platform = connect(context)
+    found = pick.job(platform, job)
+    said = _follow(platform, found, tail, as_json) if follow else _read(platform, found, tail, as_json)
+    if not said:
+        waits = found.state in (pb.JOB_STATE_QUEUED, pb.JOB_STATE_ASSIGNED)
+        hint = "; it has not started" if waits else ""
+        error_console().print(f"[dim]{escape(found.name)} has written nothing yet{hint}.[/]")
+
+
+def _read(platform: Platform, job: pb.Job, tail: int, as_json: bool) -> int:
+    lines = 0
+    try:
+        for response in platform.metrics.ReadLogs(ReadLogsRequest(job_id=job.job_id, tail=tail)):
+            for line in response.lines:
+                _print_line(line, as_json)
+                lines += 1
+    except PlatformError as error:
+        # The metrics service learns of a job when it first reports.
+        if error.code is not grpc.StatusCode.NOT_FOUND:
+            raise
+    return lines
+
+
+def _follow(platform: Platform, job: pb.Job, tail: int, as_json: bool) -> int:
+    """Lines until the job is over and its log is quiet. After a loss the log is read again; what was seen is skipped."""
+    seen: dict[str, int] = {}
+    lines, over, quiet_since = 0, job.state in _OVER, PlatformClock().monotonic()
+    clock, aside, reconnecting = PlatformClock(), error_console(), False
+    job_request = pb.WatchJobsRequest(job_id=job.job_id)
+    sources: list[Source[Any]] = [
+        Source(
+            "lines",
+            lambda: platform.metrics.WatchLogs(WatchLogsRequest(job_id=job.job_id, tail=0 if seen else tail)),
+            optional=True,
+        ),
+        Source("job", lambda: platform.jobs.WatchJobs(job_request)),
+    ]
+    with Feeds[Any](sources) as feeds:
+        while not over or clock.monotonic() - quiet_since < _QUIET_S:
+            match feeds.next(timeout_s=0.2):
+                case Received(feed="lines", response=WatchLogsResponse() as response):
+                    for line in response.lines:
+                        if line.sequence > seen.get(line.attempt_id, 0):
+                            seen[line.attempt_id] = line.sequence
+                            _print_line(line, as_json)
+                            lines += 1
+                    quiet_since = clock.monotonic() if response.lines else quiet_since
+                case Received(feed="job", response=pb.WatchJobsResponse() as response):
+                    if reconnecting:
+                        aside.print("connected again")
+                    reconnecting = False
+                    ended = any(one.state in _OVER for one in response.jobs)
+                    quiet_since = clock.monotonic() if ended and not over else quiet_since
+                    over = over or ended
+                case Lost(feed="job") if not reconnecting:
+                    reconnecting = True
+                    aside.print("reconnecting…")
+                case Refused(error=error):
+                    raise error
+    return lines
+
+
+def _print_line(line: StoredLogLine, as_json: bool) -> None:
+    if as_json:
+        print(to_json(line), flush=True)
+    else:
+        # As the training wrote it, its colours included.
+        print(line.text, flush=True)
+
+
+def _table(jobs: list[pb.Job], now_ms: int) -> Table:
+    made = table("id", "name", "state", "runner", "result", "took", "minutes", "submitted", keep=("id", "submitted"))
+    for job in jobs:
+        state = LiveState(job)
+        elapsed_ms = state.elapsed_ms(now_ms)
+        made.add_row(
+            fmt.short_id(job.job_id),
+            Text(job.name, "bold"),
+            job_state(job, now_ms),
+            Text(job.runner_name or ("" if job.state in _OVER else job.waiting_for)) + _simulated(job),
+            fmt.best_metric(job.metrics),
+            fmt.duration(elapsed_ms) if elapsed_ms else "",
+            fmt.minutes(state.charged_milliminutes(now_ms)) if elapsed_ms else "",
+            fmt.ago(job.submitted_at_ms, now_ms),
+        )
+    return made
+
+
+def _simulated(job: pb.Job) -> Text:
+    return Text(" simulated", "yellow") if job.simulated else Text("")

@@ -1,0 +1,53 @@
+"""Symbols of states, always beside the word."""
+
+from typing import TYPE_CHECKING
+
+from protos.events.v1.runner_pb2 import RunnerStatus
+from protos.scheduler.v1.job_pb2 import Job, JobState
+from protos.scheduler.v1.runner_pb2 import Runner
+from services.cli import format as fmt
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+_RUNNERS = {
+    RunnerStatus.RUNNER_STATUS_ONLINE: ("🟢", "green"),
+    RunnerStatus.RUNNER_STATUS_SUSPENDED: ("🟠", "yellow"),
+    RunnerStatus.RUNNER_STATUS_OCCUPIED: ("🔴", "red"),
+    RunnerStatus.RUNNER_STATUS_OFFLINE: ("⚫", "dim"),
+}
+_JOBS = {
+    JobState.JOB_STATE_QUEUED: ("◌", "yellow"),
+    JobState.JOB_STATE_ASSIGNED: ("◔", "cyan"),
+    JobState.JOB_STATE_RUNNING: ("●", "bold green"),
+    JobState.JOB_STATE_STOPPING: ("◑", "yellow"),
+    JobState.JOB_STATE_FINISHED: ("✔", "green"),
+    JobState.JOB_STATE_FAILED: ("✘", "red"),
+    JobState.JOB_STATE_KILLED: ("■", "magenta"),
+}
+
+
+def runner_status(runner: Runner, now_ms: int) -> "Text":
+    """`🔴 OCCUPIED · cut off · 12:31 left`."""
+    from rich.text import Text
+
+    symbol, style = _RUNNERS.get(runner.status, ("?", ""))
+    text = Text(f"{symbol} ").append(fmt.label(RunnerStatus, runner.status, "RUNNER_STATUS_"), style)
+    if runner.deadline_at_ms and runner.status == RunnerStatus.RUNNER_STATUS_OCCUPIED:
+        text.append(f" · cut off · {fmt.duration(runner.deadline_at_ms - now_ms)} left", "bold yellow")
+    return text
+
+
+def job_state(job: Job, now_ms: int) -> "Text":
+    """`● RUNNING · cut off · 12:31 left`; why a job ended is beside its outcome."""
+    from rich.text import Text
+
+    from services.cli.words import reason
+
+    symbol, style = _JOBS.get(job.state, ("?", ""))
+    text = Text(f"{symbol} {fmt.label(JobState, job.state, 'JOB_STATE_')}", style)
+    if job.deadline_at_ms and job.state in (JobState.JOB_STATE_RUNNING, JobState.JOB_STATE_STOPPING):
+        text.append(f" · cut off · {fmt.duration(job.deadline_at_ms - now_ms)} left", "bold yellow")
+    elif job.reason and job.state != JobState.JOB_STATE_FINISHED:
+        text.append(f" · {reason(job.reason)}")
+    return text

@@ -1,0 +1,148 @@
+"""MetricsService: series and logs, for people."""
+
+from collections.abc import AsyncIterator
+
+import grpc
+
+from protos.metrics.v1 import metrics_pb2 as pb
+from protos.metrics.v1 import metrics_pb2_grpc as pb_grpc
+from services.metrics.attempts import Register
+from services.metrics.hub import Hub
+from services.metrics.logs import lines_after, log_spools, starts
+from services.metrics.query import HIGHEST_STEP, LOWEST_STEP, high_waters, list_series, points_after, query
+from services.metrics.series import MIN_POINTS
+from services.metrics.watch import watch
+from services.rpc.errors import InvalidField
+from services.rpc.kernel import Kernel
+from services.rpc.shell import caller
+
+_DEFAULT_POINTS = 1000
+_MAX_POINTS = 100_000
+
+
+class MetricsApi(pb_grpc.MetricsServiceServicer):
+    def __init__(self, kernel: Kernel, register: Register, hub: Hub) -> None:
+        self._kernel, self._pool, self._register, self._hub = kernel, kernel.pool, register, hub
+
+    async def ListSeries(
+        self,
+        request: pb.ListSeriesRequest,
+        context: grpc.aio.ServicerContext[pb.ListSeriesRequest, pb.ListSeriesResponse],
+    ) -> pb.ListSeriesResponse:
+        await self._register.check_job(request.job_id, caller())
+        found: dict[str, pb.SeriesInfo] = {}
+        for row in await list_series(self._pool, request.job_id):
+            before = found.get(row.name)
+            found[row.name] = pb.SeriesInfo(
+                name=row.name,
+                points=row.points + (before.points if before else 0),
+                first_step=min(row.first_step, before.first_step) if before else row.first_step,
+                last_step=max(row.last_step, before.last_step) if before else row.last_step,
+                last_value=row.last_value,
+            )
+        return pb.ListSeriesResponse(series=found.values())
+
+    async def QueryMetrics(
+        self,
+        request: pb.QueryMetricsRequest,
+        context: grpc.aio.ServicerContext[pb.QueryMetricsRequest, pb.QueryMetricsResponse],
+    ) -> pb.QueryMetricsResponse:
+        max_points = _max_points(request.max_points)
+        from_step, to_step = request.from_step, request.to_step
+        if not from_step and not to_step:
+            from_step, to_step = LOWEST_STEP, HIGHEST_STEP
+        if to_step < from_step:
+            raise InvalidField("to_step", to_step, f"it must not be below from_step {from_step}")
+        await self._register.check_job(request.job_id, caller())
+        async with self._pool.acquire() as connection, connection.transaction(readonly=True):
+            series = await query(connection, request.job_id, request.names, max_points, from_step, to_step)
+        return pb.QueryMetricsResponse(series=series)
+
+    async def WatchMetrics(
+        self,
+        request: pb.WatchMetricsRequest,
+        context: grpc.aio.ServicerContext[pb.WatchMetricsRequest, pb.WatchMetricsResponse],
+    ) -> AsyncIterator[pb.WatchMetricsResponse]:
+        principal, job_id = caller(), request.job_id
+        max_points = _max_points(request.max_points)
+        await self._register.check_job(job_id, principal)
+        seen: dict[int, int] | None = None
+
+        async def look() -> AsyncIterator[pb.WatchMetricsResponse]:
+            nonlocal seen
+            if seen is None:
+                # One snapshot: what the query finds ends exactly at the high-waters.
+                async with (
+                    self._pool.acquire() as connection,
+                    connection.transaction(isolation="repeatable_read", readonly=True),
+                ):
+                    reached = await high_waters(connection, job_id)
+                    series = await query(connection, job_id, request.names, max_points)
+                seen = reached
+                if series:
+                    yield pb.WatchMetricsResponse(series=series)
+                return
+            for spool_id, up_to in (await high_waters(self._pool, job_id)).items():
+                async for series in points_after(self._pool, spool_id, seen.get(spool_id, 0), up_to, request.names):
+                    yield pb.WatchMetricsResponse(series=series)
+                seen[spool_id] = up_to
+
+        with self._hub.watch(job_id) as woken:
+            async for response in watch(self._kernel, principal, woken, look, pb.WatchMetricsResponse):
+                yield response
+
+    async def ReadLogs(
+        self, request: pb.ReadLogsRequest, context: grpc.aio.ServicerContext[pb.ReadLogsRequest, pb.ReadLogsResponse]
+    ) -> AsyncIterator[pb.ReadLogsResponse]:
+        principal = caller()
+        for field in ("from_line", "max_lines", "tail"):
+            _not_negative(field, getattr(request, field))
+        await self._register.check_job(request.job_id, principal)
+        spools = await log_spools(self._pool, request.job_id)
+        total = sum(spool.lines for spool in spools)
+        skip = max(request.from_line - 1, total - request.tail if request.tail else 0, 0)
+        wanted = request.max_lines or total
+        begins = starts(spools, skip)
+        for spool in spools:
+            begin = begins[spool.spool_id]
+            end = min(spool.lines, begin + wanted)
+            wanted -= end - begin
+            async for lines in lines_after(self._pool, spool, begin, end):
+                self._kernel.shell.check_still_valid(principal)
+                yield pb.ReadLogsResponse(lines=lines)
+
+    async def WatchLogs(
+        self,
+        request: pb.WatchLogsRequest,
+        context: grpc.aio.ServicerContext[pb.WatchLogsRequest, pb.WatchLogsResponse],
+    ) -> AsyncIterator[pb.WatchLogsResponse]:
+        principal = caller()
+        _not_negative("tail", request.tail)
+        await self._register.check_job(request.job_id, principal)
+        seen: dict[int, int] | None = None
+
+        async def look() -> AsyncIterator[pb.WatchLogsResponse]:
+            nonlocal seen
+            spools = await log_spools(self._pool, request.job_id)
+            if seen is None:
+                total = sum(spool.lines for spool in spools)
+                seen = starts(spools, max(total - request.tail, 0) if request.tail else 0)
+            for spool in spools:
+                async for lines in lines_after(self._pool, spool, seen.get(spool.spool_id, 0), spool.lines):
+                    yield pb.WatchLogsResponse(lines=lines)
+                seen[spool.spool_id] = spool.lines
+
+        with self._hub.watch(request.job_id) as woken:
+            async for response in watch(self._kernel, principal, woken, look, pb.WatchLogsResponse):
+                yield response
+
+
+def _max_points(given: int) -> int:
+    if given and not MIN_POINTS <= given <= _MAX_POINTS:
+        raise InvalidField("max_points", given, f"it must be from {MIN_POINTS} to {_MAX_POINTS}, or 0 for the default")
+    return given or _DEFAULT_POINTS
+
+
+def _not_negative(field: str, value: int) -> None:
+    if value < 0:
+        raise InvalidField(field, value, "it must not be negative")

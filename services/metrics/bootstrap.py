@@ -1,0 +1,82 @@
+"""Wiring of the metrics service: ingest with its group commit, the reading services, and the attempts' read model."""
+
+import asyncio
+from pathlib import Path
+
+from pydantic import Field
+
+from protos.metrics.v1.evaluation_pb2_grpc import add_EvaluationServiceServicer_to_server
+from protos.metrics.v1.ingest_pb2_grpc import add_IngestServiceServicer_to_server
+from protos.metrics.v1.metrics_pb2_grpc import add_MetricsServiceServicer_to_server
+from services.eventlog.projection import Projection
+from services.metrics.api import MetricsApi
+from services.metrics.attempts import Assignments, Register
+from services.metrics.evaluations import EvaluationApi
+from services.metrics.hub import Hub
+from services.metrics.ingest import IngestApi
+from services.metrics.limits import Limits
+from services.metrics.writer import Writer
+from services.rpc.kernel import Kernel, open_kernel
+from services.rpc.process import run_until
+from services.rpc.server import Mount, Server
+from services.rpc.settings import ServiceSettings
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+class Settings(ServiceSettings):
+    """Settings of the service metrics."""
+
+    max_series_per_job: int = Field(Limits().series_per_job, ge=1, description="names of series that a job may have")
+    max_series_name_length: int = Field(Limits().name_length, ge=1, le=1000, description="characters")
+    max_values_per_record: int = Field(Limits().values_per_record, ge=1, description="values at one step")
+    max_log_line_bytes: int = Field(Limits().log_line_bytes, ge=1, le=1 << 20, description="of one line, as UTF-8")
+    max_batch_records: int = Field(Limits().batch_records, ge=1, le=100_000, description="records of one batch")
+
+    @property
+    def limits(self) -> Limits:
+        return Limits(
+            series_per_job=self.max_series_per_job,
+            name_length=self.max_series_name_length,
+            values_per_record=self.max_values_per_record,
+            log_line_bytes=self.max_log_line_bytes,
+            batch_records=self.max_batch_records,
+        )
+
+
+class Service:
+    """The parts of one process."""
+
+    def __init__(self, settings: Settings, kernel: Kernel) -> None:
+        self._kernel = kernel
+        self._hub = Hub(kernel.bus)
+        self._projection = Projection(settings.postgres_url, kernel.pool, kernel.bus, "metrics", Assignments())
+        self._writer = Writer(settings.postgres_url, settings.limits, self._hub.stored)
+        register = Register(kernel.pool, self._projection, kernel.clock)
+        ingest = IngestApi(kernel, register, self._writer, settings.limits)
+        metrics = MetricsApi(kernel, register, self._hub)
+        evaluations = EvaluationApi(kernel.pool, register)
+        mounts: list[Mount] = [
+            (add_IngestServiceServicer_to_server, ingest, "tether.metrics.v1.IngestService"),
+            (add_MetricsServiceServicer_to_server, metrics, "tether.metrics.v1.MetricsService"),
+            (add_EvaluationServiceServicer_to_server, evaluations, "tether.metrics.v1.EvaluationService"),
+        ]
+        self.server = Server(settings.listen, mounts, kernel.shell)
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Serve until `stopping` is set."""
+        self._writer.start()
+        await self.server.start()
+        try:
+            await run_until(
+                stopping, self._kernel.follow(), self._kernel.keep_clock(), self._projection.run(), self._hub.listen()
+            )
+        finally:
+            await self.server.stop(grace_s=2)
+            await self._writer.stop()
+            await self._kernel.close()
+
+
+async def serve(settings: Settings, stopping: asyncio.Event) -> None:
+    """Serve until `stopping` is set."""
+    await Service(settings, await open_kernel(settings, "metrics", MIGRATIONS)).run(stopping)

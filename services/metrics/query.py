@@ -1,0 +1,156 @@
+"""Reads series from PostgreSQL, reduced on the way: memory is bounded by a block, not by the series."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+
+from protos.metrics.v1 import metrics_pb2 as pb
+from services.metrics.series import MIN_POINTS, Chunk, Points, by_step, concatenate, decode, decode_reduced, reduce
+from services.postgres import Connection, Pool
+
+LOWEST_STEP, HIGHEST_STEP = -(1 << 63), (1 << 63) - 1
+
+# Points of one response over all series: about 10 MiB as protobuf, below the limit of a message.
+MAX_RESPONSE_POINTS = 400_000
+# Points that are decoded and reduced together.
+_BLOCK_POINTS = 1_000_000
+# Below this a thread costs more than it saves.
+_INLINE_POINTS = 20_000
+_FETCH_ROWS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesRow:
+    """A series of one spool of one attempt."""
+
+    series_id: int
+    name: str
+    points: int
+    first_step: int
+    last_step: int
+    last_value: float
+
+
+async def list_series(connection: Connection | Pool, job_id: str, names: Sequence[str] = ()) -> list[SeriesRow]:
+    """By name; series of the same name in the order of their attempts."""
+    rows = await connection.fetch(
+        "select r.series_id, r.name, r.points, r.first_step, r.last_step, r.last_value "
+        "from metrics.spools s join metrics.series r using (spool_id) "
+        "where s.job_id = $1 and (cardinality($2::text[]) = 0 or r.name = any($2)) "
+        "order by r.name, s.assigned_position, s.spool_id",
+        job_id,
+        list(names),
+    )
+    return [SeriesRow(*row.values()) for row in rows]
+
+
+async def query(
+    connection: Connection,
+    job_id: str,
+    names: Sequence[str],
+    max_points: int,
+    from_step: int = LOWEST_STEP,
+    to_step: int = HIGHEST_STEP,
+) -> list[pb.Series]:
+    """Series by name, each the attempts' points one after another, each attempt's by step, reduced to `max_points`.
+
+    Where all series together would pass MAX_RESPONSE_POINTS, each gets fewer. Empty series are left out.
+    """
+    wanted = await list_series(connection, job_id, names)
+    if not wanted:
+        return []
+    max_points = max(min(max_points, MAX_RESPONSE_POINTS // len({row.name for row in wanted})), MIN_POINTS)
+    parts: dict[int, Points] = {}
+    async for series_id, chunks in _blocks(connection, [row.series_id for row in wanted], from_step, to_step):
+        parts[series_id] = await _fold(parts.get(series_id), chunks, max_points, from_step, to_step)
+    found: dict[str, list[Points]] = {}
+    for row in wanted:
+        if len(parts.get(row.series_id, ())):
+            found.setdefault(row.name, []).append(parts.pop(row.series_id))
+    return [reduce(concatenate(points), max_points).to_proto(name) for name, points in found.items()]
+
+
+async def _blocks(
+    connection: Connection, series_ids: list[int], from_step: int, to_step: int
+) -> AsyncIterator[tuple[int, list[Chunk]]]:
+    """The chunks that reach into the range, series by series, each series' by first step, a block at a time."""
+    # The index gives them in order; sorting them would copy every chunk, to disk where they are many.
+    await connection.execute("set local enable_sort = off; set local enable_bitmapscan = off")
+    cursor = await connection.cursor(
+        "select series_id, points, first_step, last_step, first_at_ms, steps, values, at_ms from metrics.chunks "
+        "where series_id = any($1::bigint[]) and first_step <= $3 and last_step >= $2 "
+        "order by series_id, first_step, sequence",
+        series_ids,
+        from_step,
+        to_step,
+    )
+    block: list[Chunk] = []
+    series_id = points = 0
+    while rows := await cursor.fetch(_FETCH_ROWS):
+        for row in rows:
+            if block and (row["series_id"] != series_id or points >= _BLOCK_POINTS):
+                yield series_id, block
+                block, points = [], 0
+            series_id = row["series_id"]
+            block.append(row)
+            points += row["points"]
+    if block:
+        yield series_id, block
+
+
+async def _fold(reduced: Points | None, chunks: list[Chunk], max_points: int, from_step: int, to_step: int) -> Points:
+    """What was reduced of a series so far and more chunks, reduced."""
+
+    def work() -> Points:
+        fresh = decode_reduced(chunks, max_points, from_step, to_step)
+        return fresh if reduced is None else reduce(by_step(concatenate([reduced, fresh])), max_points)
+
+    points: int = sum(chunk["points"] for chunk in chunks)
+    return work() if points <= _INLINE_POINTS else await asyncio.to_thread(work)
+
+
+async def high_waters(connection: Connection | Pool, job_id: str) -> dict[int, int]:
+    """Spool id → sequence up to which it is stored, of the job's spools with points, in the order of the attempts."""
+    rows = await connection.fetch(
+        "select spool_id, sequence from metrics.spools where job_id = $1 and spool <> 'log' "
+        "order by assigned_position, spool_id",
+        job_id,
+    )
+    return {row["spool_id"]: row["sequence"] for row in rows}
+
+
+async def points_after(
+    pool: Pool, spool_id: int, sequence: int, up_to: int, names: Sequence[str]
+) -> AsyncIterator[list[pb.Series]]:
+    """What a spool got after `sequence`, up to and with `up_to`, in the order of arrival, in pieces that fit a
+    response."""
+    while sequence < up_to:
+        rows = await pool.fetch(
+            "select c.sequence, r.name, c.points, c.first_step, c.last_step, c.first_at_ms, c.steps, c.values, c.at_ms "
+            "from metrics.chunks c join metrics.series r using (series_id) "
+            "where c.spool_id = $1 and c.sequence > $2 and c.sequence <= $3 "
+            "and (cardinality($4::text[]) = 0 or r.name = any($4)) "
+            "order by c.sequence fetch first $5 rows with ties",
+            spool_id,
+            sequence,
+            up_to,
+            list(names),
+            _FETCH_ROWS,
+        )
+        chunks: dict[str, list[Chunk]] = {}
+        points = 0
+        for row in rows:
+            if points + row["points"] > MAX_RESPONSE_POINTS:
+                yield _decoded(chunks)
+                chunks, points = {}, 0
+            chunks.setdefault(row["name"], []).append(row)
+            points += row["points"]
+        if chunks:
+            yield _decoded(chunks)
+        if len(rows) < _FETCH_ROWS:
+            return
+        sequence = rows[-1]["sequence"]
+
+
+def _decoded(chunks: dict[str, list[Chunk]]) -> list[pb.Series]:
+    return [decode(rows).to_proto(name) for name, rows in chunks.items()]

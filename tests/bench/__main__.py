@@ -1,0 +1,47 @@
+"""`make bench`: measures, prints each figure as it comes, and writes build/bench.json (name → number)."""
+
+import json
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+
+from tests.bench import append
+
+GOALS = {
+    "append_events_per_s": ("at least", 50_000),
+    "dispatch_p50_ms": ("at most", 25),
+    "dispatch_p99_ms": ("at most", 100),
+}
+MEASUREMENTS: dict[str, Callable[[Callable[[str, float], None], Path], None]] = {"append": append.run}
+OUTPUT = Path("build/bench.json")
+
+
+def main() -> None:
+    """Run the measurements named on the command line, or all; figures of others stay in the file."""
+    console = Console(highlight=False)
+    unknown = set(sys.argv[1:]) - MEASUREMENTS.keys()
+    if unknown:
+        console.print(f"there is no measurement {', '.join(sorted(unknown))}; choose from {', '.join(MEASUREMENTS)}")
+        sys.exit(2)
+    figures: dict[str, float] = json.loads(OUTPUT.read_text()) if OUTPUT.exists() else {}
+
+    def report(name: str, figure: float) -> None:
+        figures[name] = round(figure, 3)
+        goal = GOALS.get(name)
+        console.print(f"{name:32} {figure:14,.1f}" + (f"   goal: {goal[0]} {goal[1]:,}" if goal else ""))
+
+    for name in sys.argv[1:] or MEASUREMENTS:
+        with tempfile.TemporaryDirectory(prefix="tether-bench-") as folder:
+            # PostgreSQL may run under another account, which must be able to pass.
+            Path(folder).chmod(0o755)
+            MEASUREMENTS[name](report, Path(folder))
+    OUTPUT.parent.mkdir(exist_ok=True)
+    OUTPUT.write_text(json.dumps(figures, indent=2, sort_keys=True) + "\n")
+    console.print(f"written to {OUTPUT}")
+
+
+if __name__ == "__main__":
+    main()
