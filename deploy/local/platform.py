@@ -66,6 +66,8 @@ class Platform:
         self._lock: BinaryIO | None = None
         self._ports: dict[str, int] = {}
         self._postgres: EmbeddedPostgres | None = None
+        # An admin token of the workspace that the first start made; known once started.
+        self.token = ""
 
     async def __aenter__(self) -> "Platform":
         await self.start()
@@ -120,6 +122,7 @@ class Platform:
             self._say("making the workspace `default`")
         credentials = await ensure_workspace(self.endpoints["scheduler"], credentials, self.home.secrets)
         write_client(self.home.client, credentials, self.endpoints)
+        self.token = credentials.workspace_token
         self._phase = "running"
         self._save()
 

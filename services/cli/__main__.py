@@ -28,7 +28,9 @@ def run(arguments: Sequence[str]) -> int:
         print_error(str(error))
         return error.exit_code
     except typer.TyperException as error:
-        print_error(_usage(error))
+        # Without words the help was shown instead.
+        if error.format_message():
+            print_error(_usage(error))
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
         print_error("stopped by Ctrl-C")

@@ -41,8 +41,10 @@ def register(app: typer.Typer, name: str, help_: str, panel: str) -> None:
 
 def events(
     context: typer.Context,
-    first: Annotated[int, typer.Option("--from", min=1, metavar="POSITION", help="Begin here.")] = 0,
-    last: Annotated[int, typer.Option("--to", min=1, metavar="POSITION", help="Read up to here and end.")] = 0,
+    first: Annotated[int, typer.Option("--from", show_default=False, metavar="POSITION", help="Begin here.")] = 0,
+    last: Annotated[
+        int, typer.Option("--to", show_default=False, metavar="POSITION", help="Read up to here and end.")
+    ] = 0,
     types: Annotated[
         list[str] | None, typer.Option("--type", metavar="NAME", help="Only such events; may be repeated.")
     ] = None,

@@ -21,6 +21,11 @@ def duration(ms: float) -> str:
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
 
 
+def span(ms: int) -> str:
+    """How long something took: `1.9 s`, from a minute on `12:31`."""
+    return f"{max(ms, 0) / 1000:.1f} s" if ms < 60_000 else duration(ms)
+
+
 def ago(at_ms: int, now_ms: int) -> str:
     """`just now`, `4 min ago`, `3 h ago`, `5 days ago`; `never` for zero."""
     if not at_ms:
@@ -60,9 +65,9 @@ def size(bytes_: int) -> str:
 
 
 def minutes(milliminutes: int) -> str:
-    """Compute minutes, one decimal below 1000: `3.5`, `1,240`."""
+    """Compute minutes, finer where they are few: `0.34`, `35.2`, `1,240`."""
     value = milliminutes / 1000
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.2f}" if abs(value) < 1 else f"{value:.1f}"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.2f}" if abs(value) < 10 else f"{value:.1f}"
 
 
 def rate(micros: int) -> str:
@@ -156,10 +161,10 @@ def rate_short(micros: int) -> str:
     return f"×{micros / _MICROS:.3f}".rstrip("0").rstrip(".") if micros else ""
 
 
-def best_metric(values: Mapping[str, float]) -> str:
-    """The metric that tells most, for a narrow column: `accuracy 0.9833`; the loss only where there is no other."""
+def best_metric(values: Mapping[str, float]) -> tuple[str, str]:
+    """The metric that tells most, for a narrow column: `accuracy` and `0.9833`; the loss only where there is no other."""
     names = sorted(values, key=lambda name: (name.endswith("loss"), name))
-    return f"{metric_name(names[0])} {number(values[names[0]])}" if names else ""
+    return (metric_name(names[0]), number(values[names[0]])) if names else ("", "")
 
 
 def measured(name: str, value: float) -> str:

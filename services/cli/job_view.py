@@ -1,11 +1,11 @@
 """One job in full: what was asked, what came of it, where it lies, what it cost, and what happened in order."""
 
 from collections.abc import Callable
+from itertools import groupby
 from typing import TypeVar
 
 import grpc
 from rich.console import Group, RenderableType
-from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
@@ -32,7 +32,9 @@ _MISSING = (
     grpc.StatusCode.FAILED_PRECONDITION,
 )
 _MAX_MATRIX = 20
-_MAX_EVENTS = 60
+# Runs of evaluations and checkpoints longer than this are folded to their first and last.
+_LONGEST_RUN, _RUN_HEAD, _RUN_TAIL = 10, 2, 4
+_RUNS = ("EvaluationCompleted", "CheckpointSaved")
 
 T = TypeVar("T")
 
@@ -84,7 +86,7 @@ def _cell(number: int, share: float, right: bool) -> Text:
 def _head(job: pb.Job, now_ms: int) -> RenderableType:
     state = LiveState(job)
     interval = job.interval
-    took = fmt.duration(state.elapsed_ms(now_ms)) if interval.started_at_ms else ""
+    took = fmt.span(state.elapsed_ms(now_ms)) if interval.started_at_ms else ""
     simulated = Text(" simulated GPUs", "yellow") if job.simulated else Text("")
     waiting = f"number {job.queue_position} in the queue: {job.waiting_for}" if job.queue_position else ""
     return facts(
@@ -158,7 +160,7 @@ def _charge(charge: Charge) -> RenderableType:
     rows = [("total", Text(f"{fmt.minutes(charge.milliminutes)} compute minutes", "bold"))]
     for attempt in charge.attempts:
         interval = attempt.interval
-        charged = fmt.duration(interval.charged_until_ms - interval.started_at_ms) if interval.started_at_ms else "0:00"
+        charged = fmt.span(interval.charged_until_ms - interval.started_at_ms) if interval.started_at_ms else "0 s"
         notes = [word for wanted, word in ((interval.presumed, "presumed"), (attempt.simulated, "simulated")) if wanted]
         end = f" to #{attempt.ended_position}" if attempt.ended_position else ", still counting"
         words = f"{charged} on {attempt.runner_name} at {fmt.rate(attempt.rate_micros)}"
@@ -176,17 +178,26 @@ def _events(platform: Platform, job: pb.Job) -> RenderableType:
     if records is None:
         return Text("cannot be read now (this takes the role admin or analyst, and the event log's service)", "dim")
     made = table("position", "time", "event", "", right=("position",), keep=("time", "event"))
-    skipped = max(len(records) - _MAX_EVENTS, 0)
-    if skipped:
-        made.add_row("", "", Text(f"… {skipped} earlier", "dim"), Text(f"tether events --job {job.job_id}", "dim"))
-    for record in records[skipped:]:
-        at = fmt.clock_time(record.recorded_at_us // 1000)
-        made.add_row(str(record.position), Text(at, "dim"), record.type, Text(sentence(record)))
+    for is_run, group in groupby(records, lambda record: record.type in _RUNS):
+        run = list(group)
+        fold = is_run and len(run) > _LONGEST_RUN
+        for record in run[:_RUN_HEAD] if fold else run:
+            made.add_row(*_event(record))
+        if fold:
+            folded = f"… {len(run) - _RUN_HEAD - _RUN_TAIL} more evaluations and checkpoints"
+            made.add_row("", "", "", Text(f"{folded}: tether events --job {fmt.short_id(job.job_id)}", "dim"))
+            for record in run[-_RUN_TAIL:]:
+                made.add_row(*_event(record))
     return made
 
 
+def _event(record: EventRecord) -> tuple[str, Text, str, Text]:
+    at = fmt.clock_time(record.recorded_at_us // 1000)
+    return str(record.position), Text(at, "dim"), record.type, Text(sentence(record))
+
+
 def _section(title: str, content: RenderableType) -> list[RenderableType]:
-    return ["", Rule(Text(title, "bold"), align="left", style="dim"), content]
+    return ["", Text(title, "bold"), content]
 
 
 def _optional(ask: Callable[[], T]) -> T | None:

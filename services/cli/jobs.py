@@ -151,7 +151,7 @@ def _read(platform: Platform, job: pb.Job, tail: int, as_json: bool) -> int:
 
 
 def _follow(platform: Platform, job: pb.Job, tail: int, as_json: bool) -> int:
-    """Lines until the job is over and its log is quiet. After a loss the log is read again; what was seen is skipped."""
+    """Lines until the job is over and its log is quiet. After a loss it is read again; what was seen is skipped."""
     seen: dict[str, int] = {}
     lines, over, quiet_since = 0, job.state in _OVER, PlatformClock().monotonic()
     clock, aside, reconnecting = PlatformClock(), error_console(), False
@@ -198,22 +198,22 @@ def _print_line(line: StoredLogLine, as_json: bool) -> None:
 
 
 def _table(jobs: list[pb.Job], now_ms: int) -> Table:
-    made = table("id", "name", "state", "runner", "result", "took", "minutes", "submitted", keep=("id", "submitted"))
+    # One metric for all, as is usual, goes into the heading.
+    best = {fmt.best_metric(job.metrics)[0] for job in jobs if job.metrics}
+    heading = best.pop() if len(best) == 1 else ""
+    right = ("minutes", heading) if heading else ("minutes",)
+    keep = ("id", "state", "result", "submitted")
+    made = table("id", "name", "state", "runner", heading or "result", "minutes", "submitted", right=right, keep=keep)
     for job in jobs:
         state = LiveState(job)
-        elapsed_ms = state.elapsed_ms(now_ms)
+        metric, value = fmt.best_metric(job.metrics)
         made.add_row(
             fmt.short_id(job.job_id),
             Text(job.name, "bold"),
             job_state(job, now_ms),
-            Text(job.runner_name or ("" if job.state in _OVER else job.waiting_for)) + _simulated(job),
-            fmt.best_metric(job.metrics),
-            fmt.duration(elapsed_ms) if elapsed_ms else "",
-            fmt.minutes(state.charged_milliminutes(now_ms)) if elapsed_ms else "",
+            Text(job.runner_name).append(" simulated" if job.simulated else "", "yellow"),
+            value if heading else f"{metric} {value}",
+            fmt.minutes(state.charged_milliminutes(now_ms)) if job.interval.started_at_ms else "",
             fmt.ago(job.submitted_at_ms, now_ms),
         )
     return made
-
-
-def _simulated(job: pb.Job) -> Text:
-    return Text(" simulated", "yellow") if job.simulated else Text("")

@@ -47,7 +47,9 @@ def watch(platform: Platform, job: pb.Job, *, quiet: bool = False) -> pb.Job:
     except KeyboardInterrupt:
         name = short_id(job.job_id)
         error_console().print(
-            f"\nThe training goes on. Watch it again: tether jobs watch {name}   ·   Stop it: tether jobs stop {name}"
+            f"\nThe training goes on.\n"
+            f"  watch it again   tether jobs watch {name}\n"
+            f"  stop it          tether jobs stop {name}"
         )
         raise
     return state.job

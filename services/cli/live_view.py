@@ -17,6 +17,7 @@ from services.cli.states import job_state
 from services.cli.words import reason
 
 _BAR_WIDTH, _SPARK_WIDTH = 40, 28
+_LABEL_WIDTH, _VALUE_WIDTH = 17, 10
 _MAX_GPUS = 8
 
 
@@ -54,7 +55,7 @@ def summary(state: LiveState) -> RenderableType:
         rows.add_row("  checkpoint", Text(checkpoint.path or checkpoint.name, overflow="fold") + best)
     if elapsed_ms:
         done = f"{state.step:,} steps" + (f", {job.epochs} epochs" if job.epochs else "")
-        rows.add_row("  took", f"{fmt.duration(elapsed_ms)} for {done}")
+        rows.add_row("  took", f"{fmt.span(elapsed_ms)} for {done}")
     rows.add_row("  cost", _cost(state, 0))
     short = fmt.short_id(job.job_id)
     more = "logs" if job.state == pb.JOB_STATE_FAILED else "show"
@@ -72,8 +73,11 @@ def plain(state: LiveState) -> str:
         said += f" · cut off · ends itself at {fmt.clock_time(job.deadline_at_ms)}"
     if job.state == pb.JOB_STATE_QUEUED or job.state == pb.JOB_STATE_ASSIGNED:
         return f"{said}  {_waiting(job)}"
-    if state.over or not job.evaluated_step:
-        return f"{said}  {job.message if state.over and job.message else _on(job)}"
+    if state.over:
+        done = f"{state.step:,} steps" if state.step else "before its first step"
+        return f"{said}  {job.message or done}"
+    if not job.evaluated_step:
+        return f"{said}  {_on(job)}"
     total = state.total_steps()
     return f"{said}  step {job.evaluated_step}{f'/{total}' if total else ''}  {fmt.metrics(job.metrics)}"
 
@@ -126,12 +130,16 @@ def _progress(state: LiveState, now_ms: int) -> RenderableType:
     if limits.epochs:
         epoch = state.epoch()
         words.insert(0, f"epoch {epoch} of {limits.epochs}" if epoch else f"{limits.epochs} epochs")
-    grid.add_row(bar, f"{share:.0%}" if share is not None else "", Text(" · ".join(words), "default"))
+    grid.add_row(bar, f"{share:>4.0%} " if share is not None else "", Text(" · ".join(words), "default"))
     return grid
 
 
 def _figures(state: LiveState, now_ms: int) -> RenderableType:
     grid = Table.grid(padding=(0, 2))
+    grid.add_column(min_width=_LABEL_WIDTH)
+    # Fixed, so that nothing jumps when a value gets longer.
+    grid.add_column(min_width=_VALUE_WIDTH)
+    grid.add_column()
     for name, label in ((LOSS, "train"), (VALIDATION_LOSS, "validation")):
         curve = state.curves.get(name)
         if curve and curve.values:
@@ -184,4 +192,4 @@ def _cost(state: LiveState, now_ms: int) -> str:
         return "nothing: the training process never started"
     minutes = fmt.minutes(state.charged_milliminutes(now_ms))
     presumed = ", presumed until its box is heard of again" if job.interval.presumed else ""
-    return f"{minutes} compute minutes ({fmt.duration(charged_ms)} at {fmt.rate(job.rate_micros)}{presumed})"
+    return f"{minutes} compute minutes ({fmt.span(charged_ms)} at {fmt.rate(job.rate_micros)}{presumed})"

@@ -26,10 +26,10 @@ from services.cli.connection import Platform, connect, new_request_id
 from services.cli.errors import CliError
 from services.cli.output import console, error_console, print_json
 from services.cli.parameters import AsJson, DatasetArgument, parse_labels
-from services.cli.tables import table
+from services.cli.tables import facts
 
 _RUN = "run"
-_WHERE, _LENGTH, _HYPER = "Where", "How long", "Hyperparameters (0: the architecture's default)"
+_WHERE, _LENGTH, _HYPER = "Where", "How long", "Hyperparameters (default: the architecture's)"
 _CHECKPOINTS, _EVALUATION, _OUTPUT = "Checkpoints", "Evaluation", "Output"
 
 
@@ -71,7 +71,9 @@ def run(
     dataset: DatasetArgument,
     architecture: Annotated[
         str,
-        typer.Argument(help="See `tether train architectures`.", autocompletion=completion.architecture),
+        typer.Argument(
+            metavar="ARCHITECTURE", help="See `tether train architectures`.", autocompletion=completion.architecture
+        ),
     ],
     runner: Annotated[
         str,
@@ -85,23 +87,50 @@ def run(
     queue: Annotated[
         bool, typer.Option("--queue", help="Wait where no runner is free, up to 24 h.", rich_help_panel=_WHERE)
     ] = False,
-    epochs: Annotated[int, typer.Option(help="End after this many.", rich_help_panel=_LENGTH)] = 0,
-    steps: Annotated[int, typer.Option(help="End after this many.", rich_help_panel=_LENGTH)] = 0,
-    minutes: Annotated[int, typer.Option(help="End after this many.", rich_help_panel=_LENGTH)] = 0,
+    epochs: Annotated[int, typer.Option(help="End after this many.", rich_help_panel=_LENGTH, show_default=False)] = 0,
+    steps: Annotated[int, typer.Option(help="End after this many.", rich_help_panel=_LENGTH, show_default=False)] = 0,
+    minutes: Annotated[int, typer.Option(help="End after this many.", rich_help_panel=_LENGTH, show_default=False)] = 0,
     patience: Annotated[
-        int, typer.Option(help="End after so many evaluations without improvement.", rich_help_panel=_LENGTH)
+        int,
+        typer.Option(
+            help="End after so many evaluations without improvement.", rich_help_panel=_LENGTH, show_default=False
+        ),
     ] = 0,
-    batch_size: Annotated[int, typer.Option(help="Images a step, over all GPUs.", rich_help_panel=_HYPER)] = 0,
-    image_size: Annotated[int, typer.Option(help="Pixels in height and width.", rich_help_panel=_HYPER)] = 0,
-    learning_rate: Annotated[float, typer.Option(help="Peak learning rate.", rich_help_panel=_HYPER)] = 0,
-    weight_decay: Annotated[float, typer.Option(help="Weight decay.", rich_help_panel=_HYPER)] = 0,
-    validation_share: Annotated[float, typer.Option(help="Share held out, 0.2 = 20 %.", rich_help_panel=_HYPER)] = 0,
-    seed: Annotated[int, typer.Option(min=0, help="Split, weights, order.", rich_help_panel=_HYPER)] = 0,
+    batch_size: Annotated[
+        int, typer.Option(help="Images a step, over all GPUs.", rich_help_panel=_HYPER, show_default=False)
+    ] = 0,
+    image_size: Annotated[
+        int, typer.Option(help="Pixels in height and width.", rich_help_panel=_HYPER, show_default=False)
+    ] = 0,
+    learning_rate: Annotated[
+        float, typer.Option(help="Peak learning rate.", rich_help_panel=_HYPER, show_default=False)
+    ] = 0,
+    weight_decay: Annotated[float, typer.Option(help="Weight decay.", rich_help_panel=_HYPER, show_default=False)] = 0,
+    validation_share: Annotated[
+        float, typer.Option(help="Share held out, 0.2 = 20 %.", rich_help_panel=_HYPER, show_default=False)
+    ] = 0,
+    seed: Annotated[
+        int,
+        typer.Option(
+            min=0, metavar="N", help="Of split, weights and order.", rich_help_panel=_HYPER, show_default=False
+        ),
+    ] = 0,
     evaluation_interval: Annotated[
-        int, typer.Option(metavar="STEPS", help="Steps between evaluations; 0: an epoch.", rich_help_panel=_CHECKPOINTS)
+        int,
+        typer.Option(
+            metavar="STEPS",
+            help="Steps between evaluations; default: an epoch.",
+            show_default=False,
+            rich_help_panel=_CHECKPOINTS,
+        ),
     ] = 0,
     policy: Annotated[
-        Policy, typer.Option(help="Which checkpoints are kept.", rich_help_panel=_CHECKPOINTS)
+        Policy,
+        typer.Option(
+            metavar="POLICY",
+            help=f"Which are kept: {', '.join(Policy)}.",
+            rich_help_panel=_CHECKPOINTS,
+        ),
     ] = Policy.BEST_METRIC,
     keep_best: Annotated[int, typer.Option(help="How many of the best.", rich_help_panel=_CHECKPOINTS)] = 1,
     every_n_evaluations: Annotated[
@@ -170,27 +199,25 @@ def run(
 
 
 def architectures(context: typer.Context, as_json: AsJson = False) -> None:
-    """List what can be trained, with what it needs at least (and should have)."""
+    """List what can be trained, and what it needs."""
     response = connect(context).workflows.ListArchitectures(ListArchitecturesRequest())
     if as_json:
         print_json(response)
         return
-    made = table("architecture", "task", "VRAM a GPU", "CPU RAM", "epochs", "", keep=("architecture",))
     for one in response.architectures:
-        needs = one.requirements
-        made.add_row(
-            Text(one.architecture_id, "bold"),
-            fmt.words(Task, one.task, "TASK_"),
-            _least(needs.min_gpu_vram_bytes, needs.recommended_gpu_vram_bytes),
-            _least(needs.min_cpu_ram_bytes, needs.recommended_cpu_ram_bytes),
-            str(one.default_epochs),
-            Text(one.description, "dim"),
+        task, needs = fmt.words(Task, one.task, "TASK_"), one.requirements
+        title = Text(one.architecture_id, "bold").append(
+            f"  {task}, {one.default_epochs} epochs by default", "not bold"
         )
-    console().print(made)
+        console().print(title)
+        vram = _least(needs.min_gpu_vram_bytes, needs.recommended_gpu_vram_bytes)
+        ram = _least(needs.min_cpu_ram_bytes, needs.recommended_cpu_ram_bytes)
+        console().print(facts(("  about", one.description), ("  VRAM a GPU", vram), ("  CPU RAM", ram)))
+        console().print()
 
 
 def _least(minimum_bytes: int, recommended_bytes: int) -> Text:
-    return Text(fmt.size(minimum_bytes)).append(f" ({fmt.size(recommended_bytes)})", "dim")
+    return Text(f"at least {fmt.size(minimum_bytes)}, ").append(f"{fmt.size(recommended_bytes)} recommended", "dim")
 
 
 def _submitted(job: pb.Job, as_json: bool) -> None:

@@ -76,7 +76,7 @@ def charges(
                 fmt.short_id(charge.job_id) if not index else "",
                 Text(charge.job_name if not index else "", "bold"),
                 Text(fmt.minutes(charge.milliminutes) if not index else "", "bold"),
-                fmt.duration(ran_ms) + ("?" if interval.presumed else ""),
+                fmt.span(ran_ms) + ("?" if interval.presumed else ""),
                 fmt.rate_short(attempt.rate_micros),
                 Text(attempt.runner_name).append(" simulated" if attempt.simulated else "", "yellow"),
                 _end(attempt),

@@ -93,10 +93,7 @@ def _stalled(event: job.JobStalled) -> str:
 @_of(job.CheckpointSaved)
 def _checkpoint(event: job.CheckpointSaved) -> str:
     saved = event.checkpoint
-    facts = [f"step {saved.step}", fmt.size(saved.bytes)]
-    facts += [fmt.metrics(saved.metrics)] if saved.metrics else []
-    facts += ["the best so far"] if saved.best else []
-    return f"{saved.name} ({', '.join(facts)})"
+    return f"{saved.name} of step {saved.step}, {fmt.size(saved.bytes)}{', the best so far' if saved.best else ''}"
 
 
 @_of(job.EvaluationCompleted)
@@ -250,7 +247,7 @@ def _why(value: "EndReason.ValueType", message: str) -> str:
 def _interval(interval: job.ChargedInterval) -> str:
     if not interval.started_at_ms:
         return ", not charged"
-    charged = fmt.duration(interval.charged_until_ms - interval.started_at_ms)
+    charged = fmt.span(interval.charged_until_ms - interval.started_at_ms)
     return f", charged for {charged}{' (presumed)' if interval.presumed else ''}"
 
 

@@ -4,6 +4,7 @@ import asyncio
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
 
+import asyncpg
 import structlog
 
 from protos.eventlog.v1.eventlog_pb2 import EventRecord
@@ -230,14 +231,13 @@ class Appender:
         """Move the streams on. Raises _ExpectationFailed where one is not at the version that the batch follows."""
         new = [(kind, id_, after) for (kind, id_), (before, after) in batch.changed.items() if not before]
         old = [(kind, id_, before, after) for (kind, id_), (before, after) in batch.changed.items() if before]
-        written = 0
         if new:
-            done = await connection.execute(
-                "insert into eventlog.streams (kind, id, version) "
-                "select * from unnest($1::text[], $2::text[], $3::bigint[]) on conflict do nothing",
-                *map(list, zip(*new, strict=True)),
-            )
-            written += int(done.rpartition(" ")[2])
+            try:
+                await connection.copy_records_to_table(
+                    "streams", schema_name="eventlog", columns=("kind", "id", "version"), records=new
+                )
+            except asyncpg.UniqueViolationError:
+                raise _ExpectationFailed from None
         if old:
             done = await connection.execute(
                 "update eventlog.streams s set version = n.after "
@@ -245,9 +245,8 @@ class Appender:
                 "where s.kind = n.kind and s.id = n.id and s.version = n.before",
                 *map(list, zip(*old, strict=True)),
             )
-            written += int(done.rpartition(" ")[2])
-        if written < len(batch.changed):
-            raise _ExpectationFailed
+            if done != f"UPDATE {len(old)}":
+                raise _ExpectationFailed
 
     async def _ensure_partitions(self, connection: Connection, head: int) -> None:
         # A tenth of a partition ahead, so that the one in use is never the last.

@@ -42,20 +42,20 @@ def test_a_stop_that_had_begun_keeps_its_reason_whatever_killed_the_keeper() -> 
 
 def test_a_moment_before_the_anchor_is_told_with_a_negative_distance() -> None:
     content = {"fact": "started", "boottime_ns": 49_500_000_000, "weights": "random"}
-    report = to_report("a1", Fact(1, content), ANCHOR)
+    report = to_report("a1", "j1", Fact(1, content), ANCHOR)
     assert (report.started.at.anchor_at_ms, report.started.at.elapsed_ms) == (ANCHOR.at_ms, -500)
 
 
 @pytest.mark.parametrize("content", [{}, {"fact": "ended"}, {"fact": "checkpoint", "checkpoint": {"step": []}}])
 def test_a_fact_that_cannot_be_read_becomes_an_empty_report(content: dict[str, Any]) -> None:
-    report = to_report("a1", Fact(4, content), ANCHOR)
+    report = to_report("a1", "j1", Fact(4, content), ANCHOR)
     assert report.WhichOneof("fact") is None
     assert report.sequence == 4
 
 
 def test_an_unknown_reason_counts_as_the_boxs_fault() -> None:
     content = {"fact": "ended", "outcome": "FAILED", "reason": "END_REASON_NEW", "boottime_ns": 0}
-    assert to_report("a1", Fact(1, content), ANCHOR).ended.reason == training_pb2.END_REASON_INFRASTRUCTURE
+    assert to_report("a1", "j1", Fact(1, content), ANCHOR).ended.reason == training_pb2.END_REASON_INFRASTRUCTURE
 
 
 def test_an_attempt_that_was_ended_before_its_start_can_never_start(tmp_path: Path) -> None:
