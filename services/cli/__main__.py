@@ -10,6 +10,9 @@ from services.cli.app import PROGRAM, build
 from services.cli.errors import CliError
 from services.cli.output import print_error
 
+# Lets an error that is nobody's at the terminal end in a traceback.
+_DEBUG = "TETHER_DEBUG"
+
 
 def main() -> None:
     """Entry point. Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 130 Ctrl-C."""
@@ -39,6 +42,11 @@ def run(arguments: Sequence[str]) -> int:
         # The reader (`| head`) has seen enough; Python would complain again when it closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except Exception as error:
+        if os.environ.get(_DEBUG):
+            raise
+        print_error(f"this is a bug of tether ({type(error).__name__}: {error}); set {_DEBUG}=1 to see where it is")
+        return 1
     return result if isinstance(result, int) else 0
 
 

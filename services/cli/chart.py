@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from services.cli.format import number
+from services.cli.format import drawable, number
 
 _MIN_WIDTH, _MIN_HEIGHT = 20, 4
 # Of the y axis: ticks a row apart are too many, and the numbers want this much room.
@@ -25,14 +25,14 @@ def chart(line: Line, width: int, height: int) -> str:
     """The line over its steps with both axes, `width` columns and `height` rows of it; empty without a finite value."""
     import plotille
 
-    finite = [y for y in line.ys if math.isfinite(y)]
+    finite = [drawable(y) for y in line.ys if math.isfinite(y)]
     if not finite:
         return ""
     columns, rows = max(width - _AXIS_WIDTH, _MIN_WIDTH), max(height - 2, _MIN_HEIGHT)
     low, high = _room(min(finite), max(finite))
     first, last = _room(min(line.xs), max(line.xs))
     canvas = plotille.Canvas(columns, rows, xmin=first, ymin=low, xmax=last, ymax=high)
-    points = list(zip(line.xs, line.ys, strict=True))
+    points = [(x, drawable(y)) for x, y in zip(line.xs, line.ys, strict=True)]
     if len(points) == 1:
         canvas.point(*points[0])
     for (x0, y0), (x1, y1) in pairwise(points):
@@ -52,9 +52,14 @@ def _labelled(rows: Sequence[str], low: float, high: float) -> list[str]:
     labelled = []
     for index, row in enumerate(rows):
         here = index in (0, last) or (index % _ROWS_A_TICK == 0 and last - index >= _ROWS_A_TICK - 1)
-        value = number(high - (high - low) * index / last) if here else ""
+        value = _tick(high - (high - low) * index / last) if here else ""
         labelled.append(f"{value:>{_AXIS_WIDTH - 2}} {'┤' if here else '│'}{row}")
     return labelled
+
+
+def _tick(value: float) -> str:
+    shown = number(value)
+    return shown if len(shown) <= _AXIS_WIDTH - 2 else f"{value:.2g}"
 
 
 def _x_axis(first: float, last: float, columns: int) -> list[str]:

@@ -10,6 +10,8 @@ from protos.common.v1.inventory_pb2 import Inventory
 
 _MICROS = 1_000_000
 _KIB = 1024
+# Sums and differences of a diverging training's values must stay numbers.
+_LARGEST = 1e150
 _BLOCKS = "▁▂▃▄▅▆▇█"
 
 
@@ -33,9 +35,9 @@ def ago(at_ms: int, now_ms: int) -> str:
     seconds = max(now_ms - at_ms, 0) // 1000
     if seconds < 10:
         return "just now"
-    for length, unit in ((60, "s"), (3600, "min"), (86_400, "h")):
-        if seconds < length:
-            return f"{seconds * 60 // length} {unit} ago" if length > 60 else f"{seconds} s ago"
+    for unit_s, unit, below_s in ((1, "s", 60), (60, "min", 3600), (3600, "h", 86_400)):
+        if seconds < below_s:
+            return f"{seconds // unit_s} {unit} ago"
     days = seconds // 86_400
     return f"{days} day{'s' if days != 1 else ''} ago"
 
@@ -138,7 +140,7 @@ def words(kind: Any, value: int, prefix: str) -> str:
 
 def sparkline(values: Sequence[float], width: int) -> str:
     """The values as at most `width` blocks, from the lowest to the highest; those that are no number are left out."""
-    finite = [value for value in values if math.isfinite(value)]
+    finite = [drawable(value) for value in values if math.isfinite(value)]
     if not finite:
         return ""
     count = min(width, len(finite))
@@ -147,6 +149,11 @@ def sparkline(values: Sequence[float], width: int) -> str:
     low, high = min(means), max(means)
     span = (high - low) or 1.0
     return "".join(_BLOCKS[round((mean - low) / span * (len(_BLOCKS) - 1))] for mean in means)
+
+
+def drawable(value: float) -> float:
+    """The value, or the nearest that can be added up and scaled without an overflow; NaN stays."""
+    return max(min(value, _LARGEST), -_LARGEST) if math.isfinite(value) else value
 
 
 def bar(share: float, width: int) -> str:
@@ -162,7 +169,7 @@ def rate_short(micros: int) -> str:
 
 
 def best_metric(values: Mapping[str, float]) -> tuple[str, str]:
-    """The metric that tells most, for a narrow column: `accuracy` and `0.9833`; the loss only where there is no other."""
+    """Name and value of the metric that tells most: `accuracy`, `0.9833`; the loss only where there is no other."""
     names = sorted(values, key=lambda name: (name.endswith("loss"), name))
     return (metric_name(names[0]), number(values[names[0]])) if names else ("", "")
 

@@ -88,7 +88,7 @@ def _head(job: pb.Job, now_ms: int) -> RenderableType:
     interval = job.interval
     took = fmt.span(state.elapsed_ms(now_ms)) if interval.started_at_ms else ""
     simulated = Text(" simulated GPUs", "yellow") if job.simulated else Text("")
-    waiting = f"number {job.queue_position} in the queue: {job.waiting_for}" if job.queue_position else ""
+    waiting = f"number {job.queue_position} in the queue, for {job.waiting_for}" if job.queue_position else ""
     return facts(
         ("name", Text(job.name, "bold")),
         ("state", job_state(job, now_ms)),

@@ -210,7 +210,7 @@ def _table(jobs: list[pb.Job], now_ms: int) -> Table:
         made.add_row(
             fmt.short_id(job.job_id),
             Text(job.name, "bold"),
-            job_state(job, now_ms),
+            job_state(job, now_ms, why=False),
             Text(job.runner_name).append(" simulated" if job.simulated else "", "yellow"),
             value if heading else f"{metric} {value}",
             fmt.minutes(state.charged_milliminutes(now_ms)) if job.interval.started_at_ms else "",

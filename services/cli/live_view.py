@@ -111,7 +111,7 @@ def _on(job: pb.Job) -> str:
 def _waiting(job: pb.Job) -> str:
     if job.state == pb.JOB_STATE_QUEUED:
         place = f"number {job.queue_position} in the queue" if job.queue_position else "in the queue"
-        return f"{place}{': ' + job.waiting_for if job.waiting_for else ''}"
+        return f"{place}{', waiting for ' + job.waiting_for if job.waiting_for else ''}"
     return f"loading on {job.runner_name}: torch starts and the dataset is checked, free of charge"
 
 

@@ -38,8 +38,8 @@ def runner_status(runner: Runner, now_ms: int) -> "Text":
     return text
 
 
-def job_state(job: Job, now_ms: int) -> "Text":
-    """`● RUNNING · cut off · 12:31 left`; why a job ended is beside its outcome."""
+def job_state(job: Job, now_ms: int, *, why: bool = True) -> "Text":
+    """`● RUNNING · cut off · 12:31 left`; `why` tells the reason of an end that is not FINISHED."""
     from rich.text import Text
 
     from services.cli.words import reason
@@ -48,6 +48,6 @@ def job_state(job: Job, now_ms: int) -> "Text":
     text = Text(f"{symbol} {fmt.label(JobState, job.state, 'JOB_STATE_')}", style)
     if job.deadline_at_ms and job.state in (JobState.JOB_STATE_RUNNING, JobState.JOB_STATE_STOPPING):
         text.append(f" · cut off · {fmt.duration(job.deadline_at_ms - now_ms)} left", "bold yellow")
-    elif job.reason and job.state != JobState.JOB_STATE_FINISHED:
+    elif why and job.reason and job.state != JobState.JOB_STATE_FINISHED:
         text.append(f" · {reason(job.reason)}")
     return text

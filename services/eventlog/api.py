@@ -65,7 +65,8 @@ class EventLogApi(pb_grpc.EventLogServiceServicer):
             while True:
                 self._kernel.shell.check_still_valid(principal)
                 try:
-                    response = await asyncio.wait_for(pages.get(), RECHECK_S)
+                    async with asyncio.timeout(RECHECK_S):
+                        response = await pages.get()
                 except TimeoutError:
                     silent_s += RECHECK_S
                     if reader.done():

@@ -1,6 +1,7 @@
 """The relay: publishes every event of the log to JetStream, in position order, fenced against a second relay."""
 
 import asyncio
+from dataclasses import replace
 
 import nats.errors
 import nats.js.errors
@@ -75,7 +76,8 @@ class Relay:
 
     async def _wait_for_more(self) -> None:
         try:
-            await asyncio.wait_for(self._hinted.wait(), _POLL_S)
+            async with asyncio.timeout(_POLL_S):
+                await self._hinted.wait()
         except TimeoutError:
             return
 
@@ -84,15 +86,21 @@ class Relay:
 
         A stream that is new, or was emptied, starts at the head: subscribers fill what they miss from PostgreSQL.
         """
+        head = await read_head(self._pool)
         try:
-            state = (await stream.stream_info(STREAM)).state
+            info = await stream.stream_info(STREAM)
+            if (info.config.metadata or {}).get("log_id") != head.log_id:
+                # Left over from another log: its positions are not ours.
+                await stream.delete_stream(STREAM)
+                raise nats.js.errors.NotFoundError
         except nats.js.errors.NotFoundError:
-            state = (await stream.add_stream(_CONFIG)).state
+            info = await stream.add_stream(replace(_CONFIG, metadata={"log_id": head.log_id}))
+        state = info.state
         if state.messages:
             last = await stream.get_msg(STREAM, seq=state.last_seq)
             if last.data is not None:
                 return EventRecord.FromString(last.data).position, state.last_seq
-        return (await read_head(self._pool)).position, state.last_seq
+        return head.position, state.last_seq
 
     async def _publish(self, stream: JetStreamContext, page: list[EventRecord], sequence: int) -> int:
         """Publish a page and return the sequence of its last message. Raises where another relay was faster."""
@@ -106,5 +114,6 @@ class Relay:
                 )
             )
             sequence += 1
-        done = await asyncio.wait_for(asyncio.gather(*acks), _ACK_TIMEOUT_S)
+        async with asyncio.timeout(_ACK_TIMEOUT_S):
+            done = await asyncio.gather(*acks)
         return done[-1].seq

@@ -69,7 +69,8 @@ class Subscription:
 
     async def _next(self) -> EventRecord | None:
         try:
-            return await asyncio.wait_for(self._arrived.get(), _SILENCE_S)
+            async with asyncio.timeout(_SILENCE_S):
+                return await self._arrived.get()
         except TimeoutError:
             return None
 

@@ -39,7 +39,8 @@ async def watch(
             said_at = kernel.clock.monotonic()
         try:
             # Without a hint (NATS may be away) it looks each second all the same.
-            await asyncio.wait_for(woken.wait(), RECHECK_S)
+            async with asyncio.timeout(RECHECK_S):
+                await woken.wait()
         except TimeoutError:
             continue
         await asyncio.sleep(_COALESCE_S)

@@ -43,9 +43,12 @@ class Kernel:
 
     async def catch_up(self) -> None:
         """Read the credentials that were committed since the last look."""
+        called_at = self.clock.monotonic()
         async with self._catching_up:
-            if self.clock.monotonic() - self._caught_up_at < _CATCH_UP_INTERVAL_S:
+            if self._caught_up_at >= called_at:
+                # Somebody has looked since; one look serves all who wait.
                 return
+            await asyncio.sleep(self._caught_up_at + _CATCH_UP_INTERVAL_S - self.clock.monotonic())
             await self._read_credentials()
 
     async def _read_credentials(self) -> None:

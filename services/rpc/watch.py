@@ -32,7 +32,8 @@ class Watcher:
         while not self._changed and waited_s < KEEP_ALIVE_S:
             shell.check_still_valid(principal)
             try:
-                await asyncio.wait_for(self._event.wait(), RECHECK_S)
+                async with asyncio.timeout(RECHECK_S):
+                    await self._event.wait()
             except TimeoutError:
                 waited_s += RECHECK_S
         self._event.clear()

@@ -67,7 +67,8 @@ class RunnerSessionApi(pb_grpc.RunnerSessionServiceServicer):
 
     async def _hello(self, requests: AsyncIterator[pb.ConnectRequest]) -> pb.Hello:
         try:
-            first = await asyncio.wait_for(anext(requests, None), _HELLO_TIMEOUT_S)
+            async with asyncio.timeout(_HELLO_TIMEOUT_S):
+                first = await anext(requests, None)
         except TimeoutError:
             first = None
         if first is None or first.WhichOneof("message") != "hello":

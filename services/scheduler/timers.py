@@ -101,7 +101,8 @@ class Timers:
             await _patiently("exhausted", self._stop_exhausted)
             await _patiently("queue", self._place_queued)
             try:
-                await asyncio.wait_for(self._wake.wait(), _INTERVAL_S)
+                async with asyncio.timeout(_INTERVAL_S):
+                    await self._wake.wait()
             except TimeoutError:
                 continue
             self._wake.clear()

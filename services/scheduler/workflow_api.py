@@ -106,7 +106,8 @@ class WorkflowApi(pb_grpc.WorkflowServiceServicer):
         ask = session_pb2.CheckDatasetOnBox(check_id=check_id, dataset=dataset)
         session.send(session_pb2.ConnectResponse(check_dataset=ask))
         try:
-            checked = await asyncio.wait_for(answered, _CHECK_TIMEOUT_S)
+            async with asyncio.timeout(_CHECK_TIMEOUT_S):
+                checked = await answered
         except TimeoutError:
             raise Unavailable(
                 f"runner {runner.name} did not finish the check in {_CHECK_TIMEOUT_S} s; is its disk reachable?"

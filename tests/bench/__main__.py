@@ -8,14 +8,17 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tests.bench import append
+from tests.bench import append, dispatch
 
 GOALS = {
     "append_events_per_s": ("at least", 50_000),
     "dispatch_p50_ms": ("at most", 25),
     "dispatch_p99_ms": ("at most", 100),
 }
-MEASUREMENTS: dict[str, Callable[[Callable[[str, float], None], Path], None]] = {"append": append.run}
+MEASUREMENTS: dict[str, Callable[[Callable[[str, float], None], Path], None]] = {
+    "append": append.run,
+    "dispatch": dispatch.run,
+}
 OUTPUT = Path("build/bench.json")
 
 

@@ -32,7 +32,8 @@ async def run(report: Callable[[str, float], None], database: DatabaseUrls, port
             metrics_process(database, port),
             grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel,
         ):
-            await asyncio.wait_for(channel.channel_ready(), 30)
+            async with asyncio.timeout(30):
+                await channel.channel_ready()
             await eventually(lambda: _attempts(database), 30)
             await _measure_ingest(report, channel)
             await _measure_query(report, channel)

@@ -9,7 +9,7 @@ import nats as nats_client
 from nats.js.errors import NotFoundError
 
 from protos.eventlog.v1.eventlog_pb2 import EventRecord
-from services.eventlog.bus import Bus
+from services.eventlog.bus import EVENTS, Bus
 from services.eventlog.leadership import lead
 from services.eventlog.read import read_head
 from services.eventlog.relay import STREAM, Relay
@@ -89,7 +89,8 @@ async def test_the_relay_publishes_every_event_in_order_under_its_subject(
         client = await nats_client.connect(own_nats.url)
         mine = await client.subscribe("tether.events.ws_test.workspace.WorkspaceCreated")
         await client.flush()
-        await asyncio.wait_for(bus.connected.wait(), 10)
+        async with asyncio.timeout(10):
+            await bus.connected.wait()
         reader = Reader(pool, bus)
         await append(database, bus, 1)
         await reader.has(1)
@@ -116,7 +117,8 @@ async def test_a_nats_that_stops_and_loses_its_data_loses_nothing_of_ours(
 ) -> None:
     await create_log(database)
     async with pool_on(database.eventlog) as pool, bus_on(own_nats.url) as bus, relay_on(database, pool, bus):
-        await asyncio.wait_for(bus.connected.wait(), 10)
+        async with asyncio.timeout(10):
+            await bus.connected.wait()
         reader = Reader(pool, bus)
         await append(database, bus, 10)
         await reader.has(10)
@@ -125,7 +127,8 @@ async def test_a_nats_that_stops_and_loses_its_data_loses_nothing_of_ours(
         await append(database, bus, 10)
         await reader.has(20)
         await own_nats.start()
-        await asyncio.wait_for(bus.connected.wait(), 20)
+        async with asyncio.timeout(20):
+            await bus.connected.wait()
         await append(database, bus, 10)
         await reader.has(30)
 
@@ -136,6 +139,23 @@ async def test_a_nats_that_stops_and_loses_its_data_loses_nothing_of_ours(
         await eventually(published_again, 20, "an event in the emptied JetStream")
         await reader.has((await read_head(pool)).position)
         await reader.stop()
+
+
+async def test_what_another_log_left_in_nats_is_replaced(database: DatabaseUrls, own_nats: SharedNats) -> None:
+    await create_log(database)
+    client = await nats_client.connect(own_nats.url)
+    stream = client.jetstream()
+    await stream.add_stream(name=STREAM, subjects=[EVENTS], metadata={"log_id": "another"})
+    await stream.publish("tether.events.ws.job.JobStarted", EventRecord(position=1_000_000).SerializeToString())
+    await client.close()
+    async with pool_on(database.eventlog) as pool, bus_on(own_nats.url) as bus, relay_on(database, pool, bus):
+
+        async def ours() -> bool:
+            await append(database, bus, 1)
+            published = await stored(own_nats.url)
+            return bool(published) and published[-1].position < 1_000_000
+
+        await eventually(ours, 20, "our own events in JetStream")
 
 
 async def test_two_relays_publish_each_event_once(database: DatabaseUrls, own_nats: SharedNats) -> None:

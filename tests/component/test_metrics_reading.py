@@ -99,7 +99,8 @@ async def test_a_watch_gets_every_new_point_within_200_ms(
             metrics_pb2.WatchMetricsRequest(job_id=JOB), metadata=metadata(TOKEN), timeout=60
         )
         loop = asyncio.get_running_loop()
-        assert not await asyncio.wait_for(_series(call), 1)
+        async with asyncio.timeout(1):
+            assert not await _series(call)
         seen: list[float] = []
         delays: list[float] = []
         for step in range(1, 31):
@@ -181,7 +182,8 @@ async def test_a_watch_ends_when_its_token_is_revoked(metrics: Metrics, log: Log
     await call.read()
     await log.append(WORKSPACE, "workspace", WORKSPACE, TokenRevoked(token_id=f"of_{WORKSPACE}"))
     with pytest.raises(grpc.aio.AioRpcError) as ended:
-        await asyncio.wait_for(_read_on(call), 5)
+        async with asyncio.timeout(5):
+            await _read_on(call)
     assert ended.value.code() == grpc.StatusCode.UNAUTHENTICATED
 
 

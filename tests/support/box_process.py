@@ -20,7 +20,8 @@ async def run(*arguments: str, env: dict[str, str] | None = None, timeout_s: flo
         stderr=asyncio.subprocess.STDOUT,
     )
     try:
-        output, _ = await asyncio.wait_for(process.communicate(), timeout_s)
+        async with asyncio.timeout(timeout_s):
+            output, _ = await process.communicate()
     except TimeoutError:
         process.kill()
         await process.wait()

@@ -151,12 +151,9 @@ async def quota_service(
         if relay is not None:
             relay.cancel()
         _, stuck = await asyncio.wait([*runs, *([relay] if relay else [])], timeout=20)
-        for task in stuck:
-            task.print_stack()
-        if stuck:
-            for t in asyncio.all_tasks(): t.print_stack()
-            raise AssertionError("the service did not stop")
-        for run in runs: run.result()
+        assert not stuck, f"these did not stop: {stuck}"
+        for run in runs:
+            run.result()
         for kernel in kernels:
             await kernel.close()
 
