@@ -5,6 +5,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
+from importlib.metadata import version as distribution_version
 from pathlib import Path
 from typing import Annotated
 
@@ -74,6 +75,12 @@ def build(arguments: Sequence[str]) -> typer.Typer:
     return app
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(distribution_version(PROGRAM))
+        raise typer.Exit
+
+
 def _options(
     context: typer.Context,
     server: Annotated[
@@ -84,6 +91,9 @@ def _options(
         Path | None, typer.Option(help="File with your token; otherwise TETHER_TOKEN.", show_default=False)
     ] = None,
     insecure: Annotated[bool, typer.Option("--insecure", help="Allow a plain connection to another machine.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
 ) -> None:
     pass  # read by `connect` from the root context
 

@@ -65,6 +65,6 @@ def _tick(value: float) -> str:
 def _x_axis(first: float, last: float, columns: int) -> list[str]:
     left, middle, right = (f"{value:,.0f}" for value in (first, (first + last) / 2, last))
     gap = columns - len(left) - len(right) - len(middle)
-    labels = f"{left}{middle:^{gap + len(middle)}}{right}" if gap >= 2 else f"{left} {right}"
+    labels = f"{left}{middle:^{gap + len(middle)}}{right}" if gap >= 2 else f"{right:>{columns}}"
     margin = " " * (_AXIS_WIDTH - 1)
     return [f"{margin}└{'─' * columns}", f"{margin} {labels}"]

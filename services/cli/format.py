@@ -7,12 +7,18 @@ from datetime import UTC, datetime
 from typing import Any
 
 from protos.common.v1.inventory_pb2 import Inventory
+from protos.training.v1.training_pb2 import Limits
 
 _MICROS = 1_000_000
 _KIB = 1024
 # Sums and differences of a diverging training's values must stay numbers.
 _LARGEST = 1e150
 _BLOCKS = "▁▂▃▄▅▆▇█"
+
+
+def count(number_: int, unit: str) -> str:
+    """`1 epoch`, `1,320 steps`."""
+    return f"{number_:,} {unit}{'' if number_ == 1 else 's'}"
 
 
 def duration(ms: float) -> str:
@@ -117,6 +123,12 @@ def gpu_types(types: Sequence[str]) -> str:
 
 def labels(found: Mapping[str, str]) -> str:
     return ", ".join(f"{key}={found[key]}" for key in sorted(found))
+
+
+def limits(found: Limits) -> str:
+    """`20 epochs or 60 minutes`."""
+    ends = [(found.epochs, "epoch"), (found.steps, "step"), (found.minutes, "minute")]
+    return " or ".join(count(number_, unit) for number_, unit in ends if number_)
 
 
 def short_id(identifier: str) -> str:

@@ -87,6 +87,7 @@ def _head(job: pb.Job, now_ms: int) -> RenderableType:
     state = LiveState(job)
     interval = job.interval
     took = fmt.span(state.elapsed_ms(now_ms)) if interval.started_at_ms else ""
+    steps = fmt.count(state.step, "step") if state.step and took else ""
     simulated = Text(" simulated GPUs", "yellow") if job.simulated else Text("")
     waiting = f"number {job.queue_position} in the queue, for {job.waiting_for}" if job.queue_position else ""
     return facts(
@@ -98,7 +99,7 @@ def _head(job: pb.Job, now_ms: int) -> RenderableType:
         ("runner", Text(job.runner_name) + simulated if job.runner_name else ""),
         ("submitted", f"{fmt.moment(job.submitted_at_ms)} by {job.submitted_by}"),
         ("started", fmt.moment(interval.started_at_ms) if interval.started_at_ms else ""),
-        ("took", f"{took}{f', {state.step:,} steps' if state.step else ''}" if took else ""),
+        ("took", ", ".join(part for part in (took, steps) if part)),
         *(("warning", Text(warning, "yellow")) for warning in job.warnings),
         ("id", Text(job.job_id, "dim")),
     )
@@ -106,8 +107,7 @@ def _head(job: pb.Job, now_ms: int) -> RenderableType:
 
 def _settings(spec: TrainingSpec) -> RenderableType:
     hyper, limits, strategy = spec.hyperparameters, spec.limits, spec.checkpoint_strategy
-    ends = [(limits.epochs, "epochs"), (limits.steps, "steps"), (limits.minutes, "minutes")]
-    until = " or ".join(f"{count:,} {unit}" for count, unit in ends if count)
+    until = fmt.limits(limits)
     if limits.early_stopping_patience:
         until += f", or {limits.early_stopping_patience} evaluations without improvement"
     every = (

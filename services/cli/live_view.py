@@ -31,6 +31,11 @@ def panel(state: LiveState, now_ms: int, spinner: Spinner) -> RenderableType:
         parts += ["", spinner]
     else:
         parts += ["", _progress(state, now_ms), "", _figures(state, now_ms)]
+    if state.cut_off:
+        parts += [
+            "",
+            Text("its box is not heard; the training goes on, and what it did arrives when it is back", "yellow"),
+        ]
     if state.reconnecting:
         spinner.update(text=Text("reconnecting… the training goes on meanwhile", "yellow"))
         parts += ["", spinner]
@@ -54,7 +59,7 @@ def summary(state: LiveState) -> RenderableType:
         best = Text("  best", "green") if checkpoint.best else Text("")
         rows.add_row("  checkpoint", Text(checkpoint.path or checkpoint.name, overflow="fold") + best)
     if elapsed_ms:
-        done = f"{state.step:,} steps" + (f", {job.epochs} epochs" if job.epochs else "")
+        done = fmt.count(state.step, "step") + (f", {fmt.count(job.epochs, 'epoch')}" if job.epochs else "")
         rows.add_row("  took", f"{fmt.span(elapsed_ms)} for {done}")
     rows.add_row("  cost", _cost(state, 0))
     short = fmt.short_id(job.job_id)
@@ -74,7 +79,7 @@ def plain(state: LiveState) -> str:
     if job.state == pb.JOB_STATE_QUEUED or job.state == pb.JOB_STATE_ASSIGNED:
         return f"{said}  {_waiting(job)}"
     if state.over:
-        done = f"{state.step:,} steps" if state.step else "before its first step"
+        done = fmt.count(state.step, "step") if state.step else "before its first step"
         return f"{said}  {job.message or done}"
     if not job.evaluated_step:
         return f"{said}  {_on(job)}"
@@ -129,7 +134,7 @@ def _progress(state: LiveState, now_ms: int) -> RenderableType:
     words = [f"step {state.step:,}" + (f" of {total:,}" if total else "")]
     if limits.epochs:
         epoch = state.epoch()
-        words.insert(0, f"epoch {epoch} of {limits.epochs}" if epoch else f"{limits.epochs} epochs")
+        words.insert(0, f"epoch {epoch} of {limits.epochs}" if epoch else fmt.count(limits.epochs, "epoch"))
     grid.add_row(bar, f"{share:>4.0%} " if share is not None else "", Text(" · ".join(words), "default"))
     return grid
 

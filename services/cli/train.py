@@ -207,7 +207,7 @@ def architectures(context: typer.Context, as_json: AsJson = False) -> None:
     for one in response.architectures:
         task, needs = fmt.words(Task, one.task, "TASK_"), one.requirements
         title = Text(one.architecture_id, "bold").append(
-            f"  {task}, {one.default_epochs} epochs by default", "not bold"
+            f"  {task}, {fmt.count(one.default_epochs, 'epoch')} by default", "not bold"
         )
         console().print(title)
         vram = _least(needs.min_gpu_vram_bytes, needs.recommended_gpu_vram_bytes)

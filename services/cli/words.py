@@ -52,14 +52,12 @@ def _of(event: type[M]) -> Callable[[Callable[[M], str]], Callable[[M], str]]:
 @_of(job.JobSubmitted)
 def _submitted(event: job.JobSubmitted) -> str:
     spec, limits = event.spec, event.spec.limits
-    ends = [f"{limits.epochs} epochs"] if limits.epochs else []
-    ends += [f"{limits.steps} steps"] if limits.steps else []
-    ends += [f"{limits.minutes} minutes"] if limits.minutes else []
+    ends = fmt.limits(limits)
     where = ", for any runner" if not event.runner_id else ""
     where += f" with {fmt.labels(event.labels)}" if event.labels else ""
     waits = ", waits for a runner if none is free" if event.queued else ""
     warnings = "".join(f"; warning: {warning}" for warning in event.warnings)
-    what = f"{spec.architecture.architecture_id} on {spec.dataset.name}, {' or '.join(ends)}"
+    what = f"{spec.architecture.architecture_id} on {spec.dataset.name}, {ends}"
     return f"“{event.name}” trains {what}{where}{waits}{warnings}"
 
 
@@ -103,7 +101,7 @@ def _evaluation(event: job.EvaluationCompleted) -> str:
 
 @_of(job.JobFinished)
 def _finished(event: job.JobFinished) -> str:
-    done = f"{event.steps:,} steps, {event.epochs} epochs"
+    done = f"{fmt.count(event.steps, 'step')}, {fmt.count(event.epochs, 'epoch')}"
     return f"{done}{_interval(event.interval)}{': ' + fmt.metrics(event.metrics) if event.metrics else ''}"
 
 
@@ -126,7 +124,7 @@ def _killed(event: job.JobKilled) -> str:
 def _corrected(event: job.JobOutcomeCorrected) -> str:
     outcome = event.WhichOneof("outcome")
     if outcome == "finished":
-        truth = f"it finished after {event.finished.steps:,} steps"
+        truth = f"it finished after {fmt.count(event.finished.steps, 'step')}"
     elif outcome == "failed":
         truth = f"it failed, {_why(event.failed.reason, event.failed.message)}"
     elif outcome == "killed":

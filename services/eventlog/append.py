@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from google.protobuf.message import Message
 
@@ -73,7 +73,7 @@ class Appended:
     def __init__(
         self,
         position: int,
-        rows: Sequence[EventRow] = (),
+        rows: Sequence[tuple[Any, ...]] = (),
         repeated: bytes | None = None,
         response: bytes | None = None,
     ) -> None:
@@ -89,5 +89,5 @@ class Appended:
     @property
     def records(self) -> Sequence[EventRecord]:
         if self._records is None:
-            self._records = [row.record() for row in self._rows]
+            self._records = [EventRow(*row).record() for row in self._rows]
         return self._records

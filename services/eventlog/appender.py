@@ -2,6 +2,7 @@
 
 import asyncio
 import uuid
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 
 import asyncpg
@@ -52,10 +53,13 @@ class Appender:
     ) -> None:
         self._url, self._name, self._clock = url, name, clock
         self._project, self._on_commit = project, on_commit
-        self._queue: asyncio.Queue[Waiting] = asyncio.Queue(_MAX_WAITING)
+        # A deque and an event: an asyncio.Queue costs as much for each command as its whole row.
+        self._queue: deque[Waiting] = deque()
+        self._arrived = asyncio.Event()
         self._connection: Connection | None = None
         self._task: asyncio.Task[None] | None = None
         self._partitions_up_to = -1
+        self._unanswered: list[tuple[Waiting, Appended | Exception]] = []
         # First position of a transaction whose commit may have happened unheard; zero: there is none.
         self._unheard_from = 0
 
@@ -67,8 +71,8 @@ class Appender:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        while not self._queue.empty():
-            self._queue.get_nowait().settle(LogUnavailable("the service is stopping; repeat the request in a second"))
+        while self._queue:
+            self._queue.popleft().settle(LogUnavailable("the service is stopping; repeat the request in a second"))
         await self._disconnect()
 
     async def append(self, append: Append, patience_s: float = 20) -> Appended:
@@ -77,21 +81,23 @@ class Appender:
         Raises Conflict, RequestIdReused, LogUnavailable (after `patience_s` without PostgreSQL, or when too many
         commands wait).
         """
+        if len(self._queue) >= _MAX_WAITING:
+            raise LogUnavailable(f"{_MAX_WAITING} commands wait for the event log; try again in a second")
         done: asyncio.Future[Appended] = asyncio.get_running_loop().create_future()
-        try:
-            self._queue.put_nowait(Waiting(append, done, self._clock.monotonic() + patience_s))
-        except asyncio.QueueFull:
-            raise LogUnavailable(f"{_MAX_WAITING} commands wait for the event log; try again in a second") from None
+        self._queue.append(Waiting(append, done, self._clock.monotonic() + patience_s))
+        self._arrived.set()
         return await done
 
     async def _run(self) -> None:
         while True:
-            batch = [await self._queue.get()]
-            while len(batch) < _MAX_BATCH and not self._queue.empty():
-                batch.append(self._queue.get_nowait())
+            await self._arrived.wait()
+            batch = [self._queue.popleft() for _ in range(min(_MAX_BATCH, len(self._queue)))]
+            if not self._queue:
+                self._arrived.clear()
             try:
                 await self._settle(batch)
             except asyncio.CancelledError:
+                self._answer()
                 for waiting in batch:
                     waiting.settle(LogUnavailable("the service is stopping; repeat the request in a second"))
                 raise
@@ -103,6 +109,7 @@ class Appender:
             try:
                 batch = await self._transact(waiting)
             except LOST as error:
+                self._answer()
                 # The next round looks for our event ids before it inserts again.
                 _log.warning("the append waits for PostgreSQL", error=str(error), commands=len(waiting))
                 await self._disconnect()
@@ -110,6 +117,7 @@ class Appender:
                 await asyncio.sleep(delay_s)
                 delay_s = min(delay_s * 2, 1)
             except Exception as error:
+                self._answer()
                 if len(waiting) == 1:
                     _log.exception("a command could not be appended")
                     waiting[0].settle(error)
@@ -119,10 +127,19 @@ class Appender:
                 return
             else:
                 if self._on_commit is not None:
-                    self._on_commit([row.record() for row in (*batch.recovered, *batch.rows)])
-                for one, outcome in batch.outcomes:
-                    one.settle(outcome)
+                    self._on_commit([EventRow(*row).record() for row in (*batch.recovered, *batch.rows)])
+                self._unanswered = batch.outcomes
+                if not self._queue:
+                    self._answer()
                 return
+
+    def _answer(self) -> None:
+        """Tell the callers of the last committed batch. Where more commands wait, this is done while PostgreSQL works
+        on the next batch: otherwise it would idle while they are woken.
+        """
+        answered, self._unanswered = self._unanswered, []
+        for one, outcome in answered:
+            one.settle(outcome)
 
     def _still_patient(self, waiting: list[Waiting], error: BaseException) -> list[Waiting]:
         now = self._clock.monotonic()
@@ -216,11 +233,16 @@ class Appender:
         if batch.rows:
             await self._write_versions(connection, batch)
             await self._ensure_partitions(connection, batch.head)
-            await connection.copy_records_to_table(
-                "events", schema_name="eventlog", columns=EventRow._fields, records=batch.rows
+            copying = asyncio.ensure_future(
+                connection.copy_records_to_table(
+                    "events", schema_name="eventlog", columns=EventRow._fields, records=batch.rows
+                )
             )
+            await asyncio.sleep(0)
+            self._answer()
+            await copying
             if self._project is not None:
-                await self._project(connection, [row.record() for row in batch.rows])
+                await self._project(connection, [EventRow(*row).record() for row in batch.rows])
         if batch.requests:
             await connection.executemany(
                 "insert into eventlog.requests (subject, request_id, request_hash, response) values ($1, $2, $3, $4)",

@@ -3,7 +3,9 @@
 import asyncio
 import os
 import uuid
+from collections.abc import Iterator
 from datetime import datetime
+from typing import Any
 
 from asyncpg.pgproto.pgproto import UUID
 
@@ -14,6 +16,17 @@ StreamKey = tuple[str, str]
 RequestKey = tuple[str, str]
 
 
+def _random_bytes(size: int, chunk: int = 256) -> Iterator[bytes]:
+    """Random bytes, `size` at a time; the system is asked once a chunk."""
+    while True:
+        drawn = os.urandom(size * chunk)
+        for start in range(0, len(drawn), size):
+            yield drawn[start : start + size]
+
+
+_random_ids = _random_bytes(16)
+
+
 class Waiting:
     """A command that waits for its append."""
 
@@ -22,7 +35,7 @@ class Waiting:
     def __init__(self, append: Append, done: "asyncio.Future[Appended]", expires_at: float) -> None:
         self.append, self.done, self.expires_at = append, done, expires_at
         # Made once, so that a commit whose acknowledgement was lost can be recognised in the log.
-        self.event_ids = [UUID(os.urandom(16)) for stream in append.streams for _ in stream.events]
+        self.event_ids = [UUID(next(_random_ids)) for stream in append.streams for _ in stream.events]
 
     def settle(self, outcome: Appended | Exception) -> None:
         if self.done.done():
@@ -51,7 +64,8 @@ class Batch:
     ) -> None:
         self.head, self.recorded_at = head, recorded_at
         self._versions, self._answered, self._committed = versions, answered, committed
-        self.rows: list[EventRow] = []
+        # In the order of EventRow; plain tuples, because most are written and never looked at.
+        self.rows: list[tuple[Any, ...]] = []
         # Rows of commands whose commit was not heard the first time.
         self.recovered: list[EventRow] = []
         # Streams with new events: the version before the batch, and after it.
@@ -99,7 +113,7 @@ class Batch:
         # A second command of this batch with the same id gets this answer.
         self._answered[request.subject, request.request_id] = (request.content_sha256, response)
 
-    def _take(self, waiting: Waiting) -> list[EventRow]:
+    def _take(self, waiting: Waiting) -> list[tuple[Any, ...]]:
         """The command's rows, with the next positions and versions."""
         append = waiting.append
         ids = iter(waiting.event_ids)
@@ -112,7 +126,7 @@ class Batch:
                 version += 1
                 self.head += 1
                 self.rows.append(
-                    EventRow(
+                    (
                         self.head,
                         next(ids),
                         append.workspace_id,

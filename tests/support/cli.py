@@ -5,7 +5,7 @@ import json
 import os
 import sys
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,8 @@ from typing import Any
 import grpc
 
 from services.eventlog import bootstrap as eventlog
+from services.metrics import bootstrap as metrics
+from services.quota import bootstrap as quota
 from services.scheduler import bootstrap as scheduler
 from tests.support.control import Control
 from tests.support.platform import DatabaseUrls
@@ -50,6 +52,7 @@ class Cli:
         home.mkdir(parents=True, exist_ok=True)
         kept = {name: value for name, value in os.environ.items() if not name.startswith("TETHER_")}
         self.environment = {**kept, "TETHER_HOME": str(home), "TZ": "UTC", "COLUMNS": "120", "NO_COLOR": "1"}
+        self.endpoints = dict(endpoints or {})
         if endpoints is not None:
             lines = [f"token = {json.dumps(token)}", *(f"{key} = {json.dumps(value)}" for key, value in more.items())]
             lines += ["[endpoints]", *(f"{key} = {json.dumps(value)}" for key, value in endpoints.items())]
@@ -104,14 +107,19 @@ async def scheduler_on(listen: str, database: DatabaseUrls, eventlog_address: st
 
 
 @asynccontextmanager
-async def served(database: DatabaseUrls, home: Path) -> AsyncIterator[tuple[Control, Cli]]:
-    """Event log and scheduler with a workspace, and a command that knows them. Quota and metrics are down."""
+async def served(database: DatabaseUrls, home: Path, *, figures: bool = False) -> AsyncIterator[tuple[Control, Cli]]:
+    """Event log and scheduler with a workspace, and a command that knows them; with `figures` quota and metrics too,
+    which are down otherwise."""
     listen = address()
-    async with (
-        running(eventlog.serve, eventlog_settings(database.eventlog)) as eventlog_address,
-        scheduler_on(listen, database, eventlog_address) as control,
-    ):
+    async with AsyncExitStack() as stack:
+        log = await stack.enter_async_context(running(eventlog.serve, eventlog_settings(database.eventlog)))
+        endpoints = {"scheduler": listen, "eventlog": log, "quota": NOWHERE, "metrics": NOWHERE}
+        control = await stack.enter_async_context(scheduler_on(listen, database, log))
+        if figures:
+            of_quota = quota.Settings(postgres_url=database.quota, listen=address())
+            endpoints["quota"] = await stack.enter_async_context(running(quota.serve, of_quota))
+            of_metrics = metrics.Settings(postgres_url=database.metrics, listen=address())
+            endpoints["metrics"] = await stack.enter_async_context(running(metrics.serve, of_metrics))
         created = await control.create_workspace("test")
         control.token, control.workspace_id = created.secret, created.workspace_id
-        endpoints = {"scheduler": listen, "eventlog": eventlog_address, "quota": NOWHERE, "metrics": NOWHERE}
         yield control, Cli(home, control.token, endpoints, operator_token=OPERATOR_TOKEN)
