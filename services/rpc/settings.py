@@ -2,6 +2,7 @@
 
 import os
 import sys
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,6 +16,10 @@ from pydantic_settings import (
 )
 
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]", "::1")
+
+
+# The TOML file of the settings that are being loaded.
+_file: ContextVar[Path | None] = ContextVar("file", default=None)
 
 
 class StartRefused(Exception):
@@ -71,7 +76,7 @@ class ServiceSettings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        file = _config_file()
+        file = _file.get()
         toml = (TomlConfigSettingsSource(settings_cls, file),) if file else ()
         return (init_settings, env_settings, *toml)
 
@@ -85,12 +90,16 @@ def load(model: type[Settings], program: str) -> Settings:
     Raises StartRefused with one sentence that names the setting, what is wrong, and where it may be set.
     """
     arguments = sys.argv[1:]
+    name = os.environ.get("TETHER_CONFIG", "")
     if "--config" in arguments:
         at = arguments.index("--config")
         if at + 1 == len(arguments):
             raise StartRefused("--config needs the path of a TOML file")
-        os.environ["TETHER_CONFIG"] = arguments[at + 1]
+        name = arguments[at + 1]
         del arguments[at : at + 2]
+    if name and not Path(name).is_file():
+        raise StartRefused(f"there is no configuration file {name}; check --config and TETHER_CONFIG")
+    token = _file.set(Path(name) if name else None)
     try:
         source: CliSettingsSource[Any] = CliSettingsSource(
             model, cli_parse_args=arguments, cli_prog_name=f"python -m services.{program}", cli_kebab_case=True
@@ -106,20 +115,12 @@ def load(model: type[Settings], program: str) -> Settings:
     except OSError as error:
         raise StartRefused(f"cannot read the configuration: {error}") from None
     except ValueError as error:
-        raise StartRefused(f"the configuration file is not valid TOML: {error}") from None
+        raise StartRefused(f"{name} is not valid TOML: {error}") from None
+    finally:
+        _file.reset(token)
     host = settings.listen.rpartition(":")[0]
     if host not in LOOPBACK and not settings.insecure:
         raise StartRefused(
             f"{settings.listen} is not loopback and there is no TLS; listen on 127.0.0.1 or pass --insecure"
         )
     return settings
-
-
-def _config_file() -> Path | None:
-    name = os.environ.get("TETHER_CONFIG", "")
-    if not name:
-        return None
-    file = Path(name)
-    if not file.is_file():
-        raise OSError(f"there is no file {name}")
-    return file
