@@ -1,6 +1,7 @@
 """The life of a service process: logging, signals, one sentence when it cannot start."""
 
 import asyncio
+import gc
 import logging
 import signal
 import sys
@@ -20,10 +21,22 @@ def main(program: str, model: type[Settings], serve: Callable[[Settings, asyncio
     try:
         settings = load(model, program)
         _configure_logging(program)
+        spare_the_collector()
         uvloop.run(_until_signalled(serve, settings))
     except StartRefused as error:
         print(f"tether {program}: {error}", file=sys.stderr)
         sys.exit(2)
+
+
+def spare_the_collector() -> None:
+    """What the imports have made lives as long as the process: take it out of the garbage collector's walks.
+
+    Together with rarer young collections this is worth a fifth of the throughput of a process that makes many small
+    objects, as the appender does.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 50, 100)
 
 
 async def _until_signalled(serve: Callable[[Settings, asyncio.Event], Awaitable[None]], settings: Settings) -> None:
