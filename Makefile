@@ -10,7 +10,7 @@ PROTOS := $(shell find protos -name '*.proto')
 TAG = $(shell git describe --tags --abbrev=0 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow bench check up protos install clean
+.PHONY: docs help demo test test-slow bench check up protos install clean
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -45,6 +45,9 @@ check: $(GENERATED) ## Format, lint, types, import directions, protos, unit test
 protos: $(INSTALLED) ## Generate the Python code of the protos
 	$(BIN)/python protos/generate.py
 	@touch $(GENERATED)
+
+docs: $(GENERATED) ## Write the reference pages of docs/ from the code
+	$(BIN)/python docs/generate.py
 
 install: $(GENERATED) ## Make the virtual environment in .venv
 

@@ -111,7 +111,11 @@ def start(
         os.execv(command[0], command)
     with errors.status("Connecting…"):
         runner = control.start(folder)
-    _print_status(control.as_json(runner))
+    status = control.as_json(runner)
+    _print_status(status)
+    if not status["connected"]:
+        # It goes on trying in the background; whoever waited for it should know.
+        raise typer.Exit(1)
 
 
 @app.command(epilog="Example: tether-runner stop --yes")
@@ -194,8 +198,14 @@ def uninstall(
     if runner.running:
         with errors.status("Stopping…"):
             control.stop(runner)
+    from runner_agent import farewell  # gRPC is needed by this command only
+
+    with errors.status("Telling the platform…"):
+        untold = farewell.tell(runner.folder)
     control.remove(runner.folder, keep_checkpoints=keep)
     console.print(f"The runner {runner.config.name} is uninstalled.")
+    if untold:
+        errors.print(f"The platform could not be told ({untold}); there, an admin runs: tether runners uninstall NAME")
     if keep:
         console.print(f"{len(checkpoints)} checkpoint files are left in {runner.folder.attempts}", highlight=False)
 

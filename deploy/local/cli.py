@@ -76,7 +76,7 @@ def status(
     if as_json:
         typer.echo(json.dumps(_status_json(home, state, health), indent=2))
     elif state is not None:
-        Console(highlight=False).print(_status_table(state, health))
+        Console(highlight=False).print(_status_table(state, health), soft_wrap=True)
     if state is None or not all(health.values()):
         raise typer.Exit(1)
 

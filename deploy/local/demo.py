@@ -54,8 +54,6 @@ async def main() -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)
     folder = Path(tempfile.mkdtemp(prefix="tether-demo-"))
-    # PostgreSQL may run under another account, which must be able to pass.
-    folder.chmod(0o711)
     state = folder / "runner"
     try:
         async with Platform(Home(folder / "platform"), say=_say) as platform:

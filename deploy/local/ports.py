@@ -12,6 +12,7 @@ from deploy.local.files import write_private
 # Below the range from which Linux takes ports for outgoing connections (32768 and up): nothing takes one by chance.
 FIRST, LAST = 20000, 32000
 TRIES = 200
+PREFERRED = 27700
 
 
 def is_free(port: int) -> bool:
@@ -45,7 +46,10 @@ def remembered(file: Path) -> dict[str, int]:
 
 
 def assign(names: Sequence[str], file: Path) -> tuple[dict[str, int], list[str]]:
-    """A free port for each name, the last start's where possible; also the names whose old port is now taken."""
+    """A free port for each name, the last start's where possible; also the names whose old port is now taken.
+
+    The first platform of a machine gets the ports from `PREFERRED` on, so that its address is known beforehand.
+    """
     old = remembered(file)
     ports: dict[str, int] = {}
     moved = []
@@ -54,6 +58,8 @@ def assign(names: Sequence[str], file: Path) -> tuple[dict[str, int], list[str]]
             ports[name] = old[name]
             continue
         moved += [name] if name in old else []
-        ports[name] = free_port([*ports.values(), *old.values()])
+        preferred = PREFERRED + names.index(name)
+        taken = [*ports.values(), *old.values()]
+        ports[name] = preferred if preferred not in taken and is_free(preferred) else free_port(taken)
     write_private(file, json.dumps(ports, indent=2) + "\n")
     return ports, moved

@@ -32,9 +32,9 @@ _STYLES = {
 def register(app: typer.Typer, name: str, help_: str, panel: str) -> None:
     app.command(
         name,
-        help=f"{help_} Starts with the last events; Ctrl-C ends. With --to it reads a range and ends.",
+        help=f"{help_} Starts with the last events; Ctrl-C ends. With --to or --no-follow it ends by itself.",
         rich_help_panel=panel,
-        epilog="Examples: tether events\n\ntether events --from 1 --to 50\n\n"
+        epilog="Examples: tether events\n\ntether events --from 1 --no-follow\n\n"
         "tether events --job last --type CheckpointSaved --json",
     )(events)
 
@@ -49,6 +49,7 @@ def events(
         list[str] | None, typer.Option("--type", metavar="NAME", help="Only such events; may be repeated.")
     ] = None,
     job: Annotated[str, typer.Option(help="Only of this job.", autocompletion=complete_job)] = "",
+    follow_on: Annotated[bool, typer.Option("--follow/--no-follow", help="Go on with what comes.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document a line.")] = False,
 ) -> None:
     platform = connect(context)
@@ -56,7 +57,7 @@ def events(
     if job:
         wanted.stream_kind, wanted.stream_id = "job", pick.job_id(platform, job)
     records: Iterator[pb.EventRecord]
-    if last:
+    if last or not follow_on:
         request = pb.ReadEventsRequest(from_position=first, to_position=last, filter=wanted)
         records = (record for response in platform.eventlog.ReadEvents(request) for record in response.events)
     else:

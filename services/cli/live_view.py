@@ -105,7 +105,7 @@ def _title(job: pb.Job) -> RenderableType:
 
 def _where(state: LiveState, now_ms: int) -> Text:
     text = job_state(state.job, now_ms)
-    return text.append(f"  {_on(state.job)}", "default") if state.job.runner_name else text
+    return text.append(f"  {_on(state.job)}", "not bold default") if state.job.runner_name else text
 
 
 def _on(job: pb.Job) -> str:

@@ -1,6 +1,8 @@
 """`tether runners`: the GPU boxes of the workspace."""
 
+import os
 import shlex
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -32,6 +34,7 @@ def register(app: typer.Typer, name: str, help_: str, panel: str) -> None:
     group.command("list", epilog="Example: tether runners list --json")(list_)
     group.command("add", epilog="Example: tether runners add box-1 --label room=2")(add)
     group.command("show", epilog="Example: tether runners show box-1")(show)
+    group.command("uninstall", epilog="Example: tether runners uninstall box-1")(uninstall)
     group.command("suspend", epilog='Example: tether runners suspend box-1 --for 2h --reason "new fans"')(suspend)
     group.command("resume", epilog="Example: tether runners resume box-1")(resume)
     group.command("watch", epilog="Example: tether runners watch")(watch)
@@ -53,13 +56,22 @@ def add(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="Name of the runner, unique in the workspace.")],
     label: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="May be repeated.")] = None,
+    key_file: Annotated[
+        Path | None, typer.Option(help="Write the secret key to this new file, readable by you alone; do not show it.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a runner. Its secret key is shown once; the box needs it at its installation."""
     platform = connect(context)
+    if key_file is not None:
+        # Before the runner exists: a key that cannot be kept would be lost.
+        _make_private(key_file)
     created = platform.runners.CreateRunner(
         pb.CreateRunnerRequest(request_id=new_request_id(), name=name, labels=parse_labels(label or []))
     )
+    if key_file is not None:
+        key_file.write_text(created.secret_key + "\n")
+        created.secret_key = ""
     if as_json:
         print_json(created)
         return
@@ -68,9 +80,21 @@ def add(
     if created.secret_withheld:
         out.print("Its secret key got lost on the way and is never shown twice; add a runner with another name.")
         return
-    out.print("Its secret key, shown only now:\n")
-    out.print(f"  [bold]{escape(created.secret_key)}[/]\n", soft_wrap=True)
+    if key_file is not None:
+        out.print(f"Its secret key is in {escape(str(key_file))}.\n", soft_wrap=True)
+    else:
+        out.print("Its secret key, shown only now:\n")
+        out.print(f"  [bold]{escape(created.secret_key)}[/]\n", soft_wrap=True)
     _how_to_install(platform, created.runner.name)
+
+
+def _make_private(file: Path) -> None:
+    try:
+        os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    except FileExistsError:
+        raise typer.BadParameter(f"{file} exists already; choose a new file", param_hint="--key-file") from None
+    except OSError as error:
+        raise typer.BadParameter(f"cannot write {file}: {error.strerror}", param_hint="--key-file") from None
 
 
 def show(context: typer.Context, runner: RunnerArgument, as_json: AsJson = False) -> None:
@@ -80,6 +104,26 @@ def show(context: typer.Context, runner: RunnerArgument, as_json: AsJson = False
         print_json(response)
         return
     console().print(_facts(response.runner, PlatformClock().now_ms()))
+
+
+def uninstall(
+    context: typer.Context,
+    runner: RunnerArgument,
+    reason: Annotated[str, typer.Option(help="For the people who read it later.")] = "",
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Take a runner out of the platform for good: its key is refused, its name is free again. Asks first."""
+    platform = connect(context)
+    if not yes:
+        typer.confirm(f"Uninstall the runner {runner}? Its box needs a new runner to come back.", abort=True, err=True)
+    response = platform.runners.UninstallRunner(
+        pb.UninstallRunnerRequest(request_id=new_request_id(), runner_id=runner, reason=reason)
+    )
+    if as_json:
+        print_json(response.runner)
+        return
+    console().print(f"The runner [bold]{escape(response.runner.name)}[/] is uninstalled.")
 
 
 def suspend(

@@ -145,7 +145,9 @@ def _end(attempt: pb.ChargedAttempt) -> str:
 
 def _verdict(response: pb.VerifyUsageResponse) -> None:
     out = console()
-    replayed = f"{response.events_replayed:,} events of {response.jobs:,} job(s) replayed up to #{response.position:,}"
+    replayed = (
+        f"{response.events_replayed:,} events about minutes of {response.jobs:,} job(s), up to #{response.position:,}"
+    )
     if response.equal:
         minutes = fmt.minutes(response.replayed_milliminutes)
         out.print(Text("✔ equal", "bold green").append(f"  {minutes} compute minutes; {replayed}", "not bold default"))

@@ -144,6 +144,27 @@ class RunnerApi(pb_grpc.RunnerServiceServicer):
             lambda runner: domain.resume(runner, admin, now_ms),
         )
 
+    async def UninstallRunner(
+        self,
+        request: pb.UninstallRunnerRequest,
+        context: "grpc.aio.ServicerContext[pb.UninstallRunnerRequest, pb.UninstallRunnerResponse]",
+    ) -> pb.UninstallRunnerResponse:
+        who, now_ms = caller(), self._kernel.clock.now_ms()
+        if len(request.reason) > _MAX_REASON:
+            raise InvalidField("reason", request.reason, f"it has at most {_MAX_REASON} characters")
+        # A runner's key opens this call for that runner alone; any other does not exist for it.
+        wanted = request.runner_id or who.subject_id
+        found = await self._find(wanted)
+        if who.role == "runner" and found.runner_id != who.subject_id:
+            raise NotFound("runner", wanted)
+        return await self._change(
+            request,
+            request.request_id,
+            found.runner_id,
+            pb.UninstallRunnerResponse,
+            lambda runner: domain.uninstall(runner, request.reason, now_ms),
+        )
+
     async def _change(
         self,
         request: Message,

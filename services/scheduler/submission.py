@@ -26,7 +26,6 @@ _RANGES: dict[str, tuple[float, float]] = {
     "limits.steps": (1, 1_000_000_000),
     "limits.minutes": (1, 100_000),
     "limits.early_stopping_patience": (1, 10_000),
-    "limits.retries": (0, 10),
 }
 
 
@@ -38,6 +37,11 @@ def check_settings(request: SubmitJobRequest) -> None:
         # `not (a <= b)` holds for NaN too.
         if value != 0 and not lowest <= value <= highest:
             raise InvalidField(path, value, f"it must be from {lowest:g} to {highest:g}, or 0 for the default")
+    if request.limits.retries:
+        raise InvalidField("limits.retries", request.limits.retries, "repeats come with a later version; leave it at 0")
+    if request.advanced_evaluation.enabled:
+        rule = "previews and recommendations come with a later version; the confusion matrix is there, free of charge"
+        raise InvalidField("advanced_evaluation.enabled", True, rule)
     if request.checkpoint_strategy.policy not in CheckpointPolicy.values():
         names = ", ".join(name.removeprefix("CHECKPOINT_POLICY_").lower() for name in CheckpointPolicy.keys()[1:])
         raise InvalidField(

@@ -17,7 +17,7 @@ from protos.scheduler.v1.session_pb2 import (
     Outcome,
     Started,
 )
-from protos.training.v1.training_pb2 import Checkpoint, EndReason, Hyperparameters, Limits
+from protos.training.v1.training_pb2 import AdvancedEvaluation, Checkpoint, EndReason, Hyperparameters, Limits
 from tests.support.box import Box, hello, inventory
 from tests.support.control import control_plane
 from tests.support.eventually import eventually
@@ -234,3 +234,46 @@ async def test_watches_show_each_change(database: DatabaseUrls) -> None:
             continue
         runners.cancel()
         jobs.cancel()
+
+
+async def test_an_uninstalled_runner_is_gone_and_its_name_is_free(database: DatabaseUrls) -> None:
+    async with control_plane(database) as control:
+        await control.dataset()
+        created = await control.create_runner()
+        other = await control.create_runner("other")
+        box = Box(control.channel, created.secret_key)
+        await box.connect()
+        job = await control.submit()
+        assignment = await box.assignment()
+        mine = runner_pb2.UninstallRunnerRequest()
+        key = bearer(created.secret_key)
+        code, sentence = await refused(control.runners.UninstallRunner(mine, metadata=key))
+        assert (code, job.job_id in sentence) == (grpc.StatusCode.FAILED_PRECONDITION, True)
+        await box.report(assignment, 1, ended=Ended(outcome=Outcome.OUTCOME_KILLED, ended_at=moment(0)))
+        theirs = runner_pb2.UninstallRunnerRequest(runner_id=other.runner.runner_id)
+        assert (await refused(control.runners.UninstallRunner(theirs, metadata=key)))[0] == grpc.StatusCode.NOT_FOUND
+        await control.runners.UninstallRunner(mine, metadata=key)
+        assert (await box.next("goodbye")).goodbye.reconnect is False
+        again = Box(control.channel, created.secret_key)
+        with pytest.raises(grpc.aio.AioRpcError) as unknown:
+            await again.connect()
+        assert unknown.value.code() == grpc.StatusCode.UNAUTHENTICATED
+        listed = await control.runners.ListRunners(runner_pb2.ListRunnersRequest(), metadata=control.auth)
+        assert [runner.name for runner in listed.runners] == ["other"]
+        assert (await control.create_runner()).runner.runner_id != created.runner.runner_id
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("limits", Limits(retries=1)), ("advanced_evaluation", AdvancedEvaluation(enabled=True))],
+)
+async def test_what_is_not_built_yet_is_refused_and_not_charged(
+    database: DatabaseUrls, field: str, value: object
+) -> None:
+    async with control_plane(database) as control:
+        await control.dataset()
+        request = job_pb2.SubmitJobRequest(
+            dataset_id="digits", architecture_id="resnet-tiny", queue=True, **{field: value}
+        )
+        code, sentence = await refused(control.jobs.SubmitJob(request, metadata=control.auth))
+        assert (code, "later version" in sentence) == (grpc.StatusCode.INVALID_ARGUMENT, True)

@@ -121,13 +121,21 @@ def _outcome(
             interval=interval,
             reason=ended.reason,
             message=ended.message,
+            steps=ended.steps,
+            epochs=ended.epochs,
             report_sequence=sequence,
         )
     # Who asked for the end knows better than the box why.
     reason = job.kill_reason or ended.reason
     message = job.kill_message or ended.message
     return ev.JobKilled(
-        attempt_id=job.attempt_id, interval=interval, reason=reason, message=message, report_sequence=sequence
+        attempt_id=job.attempt_id,
+        interval=interval,
+        reason=reason,
+        message=message,
+        steps=ended.steps,
+        epochs=ended.epochs,
+        report_sequence=sequence,
     )
 
 

@@ -125,7 +125,14 @@ def evolve(job: Job | None, event: Message, at: Envelope) -> Job:
 
 
 def _ended(job: Job, event: ev.JobFinished | ev.JobFailed | ev.JobKilled) -> Job:
-    job = replace(job, interval=event.interval, deadline_at_ms=0, settled_report=event.report_sequence)
+    job = replace(
+        job,
+        interval=event.interval,
+        deadline_at_ms=0,
+        settled_report=event.report_sequence,
+        steps=event.steps,
+        epochs=event.epochs,
+    )
     match event:
         case ev.JobFinished():
             return replace(
@@ -133,8 +140,6 @@ def _ended(job: Job, event: ev.JobFinished | ev.JobFailed | ev.JobKilled) -> Job
                 state=JobState.JOB_STATE_FINISHED,
                 reason=EndReason.END_REASON_UNSPECIFIED,
                 message="",
-                steps=event.steps,
-                epochs=event.epochs,
                 metrics=dict(event.metrics) or job.metrics,
             )
         case ev.JobFailed():

@@ -61,7 +61,7 @@ class QuotaUsedUp(Refused):
 
     def __init__(self, period: str, quota_milliminutes: int, used_milliminutes: int) -> None:
         super().__init__(
-            f"the workspace has used {used_milliminutes / 1000:.1f} of its {quota_milliminutes / 1000:.1f} "
+            f"the workspace has used {used_milliminutes / 1000:.2f} of its {quota_milliminutes / 1000:.2f} "
             f"compute minutes of {period}; ask an admin to raise the quota, or wait for the next month",
             errors_pb2.QuotaUsedUp(
                 period=period, quota_milliminutes=quota_milliminutes, used_milliminutes=used_milliminutes
@@ -74,8 +74,8 @@ class HeldByAnotherInstallation(Refused):
 
     def __init__(self, runner_id: str, name: str, holder: str) -> None:
         super().__init__(
-            f"the key of runner {name} is in use by the installation on {holder}; create a runner of its own for this "
-            "box, or uninstall the other one",
+            f"the key of runner {name} is in use by the installation on {holder}; create a runner of its own for "
+            "this box with `tether runners add`",
             errors_pb2.HeldByAnotherInstallation(runner_id=runner_id, holder_hostname=holder),
         )
 
@@ -108,4 +108,14 @@ class RunnerNotConnected(Refused):
         super().__init__(
             f"runner {name} is not connected, so its disk cannot be looked at; start it with `tether-runner start`",
             errors_pb2.RunnerNotOnline(runner_id=runner_id, status="OFFLINE"),
+        )
+
+
+class RunnerHoldsTraining(Refused):
+    """A runner is uninstalled only where it holds no training."""
+
+    def __init__(self, runner_id: str, name: str, job_id: str) -> None:
+        super().__init__(
+            f"runner {name} holds the training {job_id}; stop it first with `tether jobs stop {job_id}`",
+            errors_pb2.WrongState(kind="runner", id=runner_id, state="OCCUPIED"),
         )

@@ -9,6 +9,7 @@ from protos.common.v1.inventory_pb2 import Inventory
 from protos.events.v1 import runner_pb2 as ev
 from protos.events.v1.runner_pb2 import RunnerStatus
 from services.scheduler.domain.kinds import Envelope, Owner, Status
+from services.scheduler.domain.refusals import RunnerHoldsTraining
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +137,15 @@ def suspend(runner: Runner, owner: Owner, reason: str, until_ms: int, now_ms: in
     if Suspension(owner, reason, until_ms) in runner.suspensions:
         return []
     return with_status(runner, [ev.RunnerSuspended(owner=owner, reason=reason, until_ms=until_ms)], now_ms)
+
+
+def uninstall(runner: Runner, reason: str, now_ms: int) -> list[Message]:
+    """Take the runner out of the platform. Raises RunnerHoldsTraining."""
+    if runner.uninstalled:
+        return []
+    if runner.attempt_id:
+        raise RunnerHoldsTraining(runner.runner_id, runner.name, runner.job_id)
+    return with_status(runner, [ev.RunnerUninstalled(reason=reason)], now_ms)
 
 
 def resume(runner: Runner, owner: Owner, now_ms: int) -> list[Message]:
