@@ -64,10 +64,21 @@ class Kernel:
         async for records in Subscription(self.pool, self.bus, self.position).batches():
             self.directory.apply(records)
             for listener in listeners:
-                await listener(records)
+                await self._tell(listener, records)
             async with self._moved:
                 self.position = records[-1].position
                 self._moved.notify_all()
+
+    async def _tell(self, listener: Listener, records: Sequence[EventRecord]) -> None:
+        """Tell one listener, for as long as PostgreSQL is away again and again: a restart of it ends nobody."""
+        delay_s = 0.1
+        while True:
+            try:
+                return await listener(records)
+            except LOST as error:
+                _log.info("the log's followers wait for PostgreSQL", error=str(error))
+                await asyncio.sleep(delay_s)
+                delay_s = min(delay_s * 2, 2)
 
     async def reached(self, position: int, timeout_s: float = 10) -> None:
         """Wait until the listeners know `position`. Raises Unavailable after `timeout_s`."""

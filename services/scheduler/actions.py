@@ -12,6 +12,7 @@ from services.ids import new_id
 from services.rpc.errors import NotFound
 from services.scheduler.commands import Commands, Decision
 from services.scheduler.domain import attempt, placement, session
+from services.scheduler.domain import runner as runners
 from services.scheduler.domain.job import Job
 from services.scheduler.domain.kinds import Reason
 from services.scheduler.domain.placement import Rates
@@ -53,6 +54,12 @@ class Actions:
             runner_id,
             f"runner:{runner_id}",
             lambda runner, _job: (session.box_suspensions(runner, state, self._clock.now_ms()), []),
+        )
+
+    async def lift_expired(self, runner_id: str) -> None:
+        """End the suspensions whose time is over."""
+        await self._on_runner(
+            runner_id, ACTOR, lambda runner, _job: (runners.lift_expired(runner, self._clock.now_ms()), [])
         )
 
     async def report(self, runner_id: str, told: Report) -> None:

@@ -49,6 +49,13 @@ class Queries:
         )
         return found
 
+    async def suspensions_over(self, now_ms: int) -> list[str]:
+        """Runners of which a suspension has ended by itself."""
+        rows = await self._pool.fetch(
+            "select runner_id from scheduler.runners where suspended_until_ms > 0 and suspended_until_ms <= $1", now_ms
+        )
+        return [row["runner_id"] for row in rows]
+
     async def jobs(self, workspace_id: str, states: Sequence[State], before_position: int, limit: int) -> list[Job]:
         """Newest first, those submitted before a position (zero: all)."""
         rows = await self._pool.fetch(

@@ -51,6 +51,7 @@ _KINDS = {
             "connected": r.connected,
             "replica": r.replica,
             "uninstalled": r.uninstalled,
+            "suspended_until_ms": min((s.until_ms for s in r.suspensions if s.until_ms), default=0),
         },
     ),
     "job": _Kind(

@@ -98,6 +98,7 @@ class Timers:
             await self._connection_alive(_connection)
             await _patiently("orphans", self._end_orphans)
             await _patiently("lost", self._declare_lost)
+            await _patiently("suspensions", self._lift_suspensions)
             await _patiently("exhausted", self._stop_exhausted)
             await _patiently("queue", self._place_queued)
             try:
@@ -126,6 +127,10 @@ class Timers:
     async def _declare_lost(self) -> None:
         for job_id in await self._queries.cut_off():
             await self._actions.declare_lost(job_id)
+
+    async def _lift_suspensions(self) -> None:
+        for runner_id in await self._queries.suspensions_over(self._clock.now_ms()):
+            await self._actions.lift_expired(runner_id)
 
     async def _stop_exhausted(self) -> None:
         exhausted, self._exhausted = self._exhausted, set()

@@ -130,6 +130,21 @@ async def test_a_submission_is_refused_with_the_reason(database: DatabaseUrls) -
         assert "box is OCCUPIED" in (await attempt())[1]
 
 
+async def test_a_suspension_for_a_time_ends_by_itself(database: DatabaseUrls) -> None:
+    async with control_plane(database) as control:
+        _, box = await control.box()
+        welcome = await box.connect()
+        until_ms = welcome.platform_at_ms + 1500
+        suspend = runner_pb2.SuspendRunnerRequest(runner_id="box", until_ms=until_ms)
+        suspended = (await control.runners.SuspendRunner(suspend, metadata=control.auth)).runner
+        assert suspended.status == RunnerStatus.RUNNER_STATUS_SUSPENDED
+
+        async def online() -> bool:
+            return (await control.runner()).status == RunnerStatus.RUNNER_STATUS_ONLINE
+
+        await eventually(online)
+
+
 async def test_waiting_jobs_are_placed_in_the_order_of_their_submission(database: DatabaseUrls) -> None:
     async with control_plane(database) as control:
         await control.dataset()

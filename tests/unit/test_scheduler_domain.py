@@ -7,7 +7,7 @@ from hypothesis import given as for_all
 from hypothesis import strategies as st
 
 from protos.events.v1.job_pb2 import ChargedInterval, JobFinished, JobKilled, JobKillRequested, JobSubmitted
-from protos.events.v1.runner_pb2 import RunnerStatus, RunnerSuspended, SuspensionOwner
+from protos.events.v1.runner_pb2 import RunnerResumed, RunnerStatus, RunnerSuspended, SuspensionOwner
 from protos.scheduler.v1.job_pb2 import JobState
 from protos.training.v1.training_pb2 import EndReason
 from services.scheduler.domain import attempt, placement, session
@@ -19,7 +19,7 @@ from services.scheduler.domain.refusals import (
     RunnerNotOnline,
     StaleReport,
 )
-from services.scheduler.domain.runner import Runner, resume, status_of, suspend
+from services.scheduler.domain.runner import Runner, lift_expired, resume, status_of, suspend
 from tests.support import given
 from tests.support.given import T0, WINDOW_MS, types
 
@@ -46,6 +46,14 @@ def test_each_suspension_is_lifted_by_its_own_owner_only() -> None:
     lifted = given.runner(given.connected(), RunnerSuspended(owner=BOX_OWNER))
     assert resume(lifted, ADMIN, T0) == []
     assert types(resume(lifted, BOX_OWNER, T0))[0] == "RunnerResumed"
+
+
+def test_a_suspension_for_a_time_ends_by_itself_and_no_other_does() -> None:
+    both = given.runner(
+        given.connected(), RunnerSuspended(owner=ADMIN, until_ms=T0 + 1000), RunnerSuspended(owner=BOX_OWNER)
+    )
+    assert lift_expired(both, T0 + 999) == []
+    assert lift_expired(both, T0 + 1000)[0] == RunnerResumed(owner=ADMIN)
 
 
 def test_a_suspended_runner_keeps_the_job_that_it_has() -> None:

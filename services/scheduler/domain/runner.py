@@ -139,6 +139,12 @@ def suspend(runner: Runner, owner: Owner, reason: str, until_ms: int, now_ms: in
     return with_status(runner, [ev.RunnerSuspended(owner=owner, reason=reason, until_ms=until_ms)], now_ms)
 
 
+def lift_expired(runner: Runner, now_ms: int) -> list[Message]:
+    """Suspensions that were for a time end by themselves."""
+    over = [s for s in runner.suspensions if s.until_ms and s.until_ms <= now_ms]
+    return with_status(runner, [ev.RunnerResumed(owner=s.owner) for s in over], now_ms) if over else []
+
+
 def uninstall(runner: Runner, reason: str, now_ms: int) -> list[Message]:
     """Take the runner out of the platform. Raises RunnerHoldsTraining."""
     if runner.uninstalled:

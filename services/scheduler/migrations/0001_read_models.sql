@@ -14,10 +14,13 @@ create table runners (
     connected boolean not null,
     replica text not null,
     uninstalled boolean not null,
+    -- When the first of its suspensions ends by itself, Unix milliseconds; zero: none does.
+    suspended_until_ms bigint not null,
     version bigint not null,
     state text not null
 );
 create unique index runner_names on runners (workspace_id, name) where not uninstalled;
+create index runners_suspended_for_a_time on runners (suspended_until_ms) where suspended_until_ms > 0;
 create index connected_runners on runners (replica) where connected;
 
 create table jobs (
