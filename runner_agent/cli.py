@@ -94,6 +94,26 @@ def _read_key(key_file: Path | None) -> str:
     return str(typer.prompt("Secret key of the runner", hide_input=True)).strip()
 
 
+@app.command(epilog="Example: tether-runner reauth --key-file box-1.key")
+def reauth(
+    key_file: Annotated[
+        Path | None, typer.Option(help="File with the new secret key; otherwise TETHER_RUNNER_KEY or a prompt.")
+    ] = None,
+    name: Name = "",
+    state_dir: StateDir = None,
+) -> None:
+    """Take a new secret key. A training that runs goes on, if this is done within its window."""
+    from runner_agent import reauth as new_key  # gRPC is needed by this command only
+
+    runner = control.look(find_state(state_dir, name))
+    key = _read_key(key_file)
+    unasked = new_key.check(runner.folder, key)
+    new_key.replace_key(runner.folder, key)
+    console.print(f"The runner {runner.config.name} has a new secret key.")
+    if unasked:
+        errors.print(f"The platform could not be asked about it ({unasked}); see `tether-runner status` later.")
+
+
 @app.command(epilog="Example: tether-runner start, or tether-runner start --foreground below a service manager")
 def start(
     foreground: Annotated[bool, typer.Option("--foreground", help="Stay in the foreground; Ctrl-C stops.")] = False,

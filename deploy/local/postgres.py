@@ -24,7 +24,7 @@ ORPHAN_GRACE_S = 5.0
 SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
-    "max_connections": "100",
+    "max_connections": "200",
     "password_encryption": "scram-sha-256",
     "shared_buffers": "256MB",
     "synchronous_commit": "on",

@@ -22,6 +22,10 @@ from services.cli.states import runner_status
 from services.cli.tables import facts, table
 from services.clock import PlatformClock
 
+KeyFile = Annotated[
+    Path | None, typer.Option(help="Write the secret key to this new file, readable by you alone; do not show it.")
+]
+
 _OWNERS = {
     SuspensionOwner.SUSPENSION_OWNER_BOX_OWNER: "the box's owner",
     SuspensionOwner.SUSPENSION_OWNER_ADMIN: "an admin",
@@ -34,6 +38,9 @@ def register(app: typer.Typer, name: str, help_: str, panel: str) -> None:
     group.command("list", epilog="Example: tether runners list --json")(list_)
     group.command("add", epilog="Example: tether runners add box-1 --label room=2")(add)
     group.command("show", epilog="Example: tether runners show box-1")(show)
+    group.command("regenerate-key", epilog="Example: tether runners regenerate-key box-1 --key-file box-1.key")(
+        regenerate_key
+    )
     group.command("uninstall", epilog="Example: tether runners uninstall box-1")(uninstall)
     group.command("suspend", epilog='Example: tether runners suspend box-1 --for 2h --reason "new fans"')(suspend)
     group.command("resume", epilog="Example: tether runners resume box-1")(resume)
@@ -56,9 +63,7 @@ def add(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="Name of the runner, unique in the workspace.")],
     label: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="May be repeated.")] = None,
-    key_file: Annotated[
-        Path | None, typer.Option(help="Write the secret key to this new file, readable by you alone; do not show it.")
-    ] = None,
+    key_file: KeyFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a runner. Its secret key is shown once; the box needs it at its installation."""
@@ -104,6 +109,44 @@ def show(context: typer.Context, runner: RunnerArgument, as_json: AsJson = False
         print_json(response)
         return
     console().print(_facts(response.runner, PlatformClock().now_ms()))
+
+
+def regenerate_key(
+    context: typer.Context,
+    runner: RunnerArgument,
+    overlap: Annotated[str, typer.Option(metavar="10m", help="Let the old key work on for 30m, 2h, 3d …")] = "",
+    key_file: KeyFile = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make a new secret key. The old one is refused at once, or after --overlap.
+
+    A training that runs goes on if the box gets the new key within the window of 15 minutes: tether-runner reauth
+    """
+    platform = connect(context)
+    if not yes and not overlap:
+        found = platform.runners.GetRunner(pb.GetRunnerRequest(runner_id=runner)).runner
+        busy = " Its training ends in 15 minutes unless the box gets the new key." if found.attempt_id else ""
+        typer.confirm(f"Refuse the old key of {found.name} from now on?{busy}", abort=True, err=True)
+    if key_file is not None:
+        _make_private(key_file)
+    made = platform.runners.RegenerateSecretKey(
+        pb.RegenerateSecretKeyRequest(
+            request_id=new_request_id(), runner_id=runner, overlap_ms=parse_span_ms(overlap) if overlap else 0
+        )
+    )
+    if key_file is not None:
+        key_file.write_text(made.secret_key + "\n")
+        made.secret_key = ""
+    if as_json:
+        print_json(made)
+        return
+    out, name = console(), shlex.quote(made.runner.name)
+    if key_file is not None:
+        out.print(f"The new secret key is in {escape(str(key_file))}.", soft_wrap=True)
+    else:
+        out.print(f"The new secret key, shown only now:\n\n  [bold]{escape(made.secret_key)}[/]", soft_wrap=True)
+    out.print(f"\nOn the box: tether-runner reauth --name {escape(name)}", soft_wrap=True)
 
 
 def uninstall(

@@ -22,6 +22,7 @@ ROLES: dict[str, frozenset[str]] = {
     "/tether.scheduler.v1.RunnerService/WatchRunners": _ALL,
     "/tether.scheduler.v1.RunnerService/SuspendRunner": _ADMIN,
     "/tether.scheduler.v1.RunnerService/ResumeRunner": _ADMIN,
+    "/tether.scheduler.v1.RunnerService/RegenerateSecretKey": _ADMIN,
     "/tether.scheduler.v1.RunnerService/UninstallRunner": _ADMIN | _RUNNER,
     "/tether.scheduler.v1.RunnerSessionService/Connect": _RUNNER,
     "/tether.scheduler.v1.WorkflowService/RegisterDataset": _WRITE,

@@ -68,7 +68,9 @@ class Scheduler:
         )
         commands = Commands(kernel.pool, self.store, self.appender)
         self.actions = Actions(self.store, commands, kernel.clock, rates, replica, settings.window_ms)
-        self.timers = Timers(kernel.pool, self.actions, self.store, self.queries, self.sessions, kernel.clock, replica)
+        self.timers = Timers(
+            kernel.pool, self.actions, self.store, self.queries, self.sessions, kernel.clock, replica, kernel.shell
+        )
         self.mounts: Sequence[Mount] = [
             (
                 add_AccessServiceServicer_to_server,
@@ -124,9 +126,6 @@ class Scheduler:
         """Everybody's events, ours a second time."""
         await self.store.absorb(records)
         self._tell(records)
-        for session in self.sessions.all():
-            if not self.kernel.shell.still_valid(session.principal):
-                session.close("the runner's secret key was withdrawn", reconnect=False)
 
     def _tell(self, records: Sequence[EventRecord]) -> None:
         self.directives.changed(records)

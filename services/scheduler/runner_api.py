@@ -7,7 +7,7 @@ import grpc
 from google.protobuf.message import Message
 
 from protos.eventlog.v1.eventlog_pb2 import EventRecord
-from protos.events.v1.runner_pb2 import RunnerRegistered, SuspensionOwner
+from protos.events.v1.runner_pb2 import RunnerRegistered, RunnerSecretKeyRegenerated, SuspensionOwner
 from protos.scheduler.v1 import runner_pb2 as pb
 from protos.scheduler.v1 import runner_pb2_grpc as pb_grpc
 from services.eventlog.append import StreamAppend
@@ -26,6 +26,7 @@ from services.scheduler.store import Store
 from services.scheduler.views import runner_view
 
 _MAX_REASON = 500
+_MAX_OVERLAP_MS = 7 * 24 * 3600 * 1000
 
 Answer = TypeVar("Answer", bound=Message)
 
@@ -143,6 +144,34 @@ class RunnerApi(pb_grpc.RunnerServiceServicer):
             pb.ResumeRunnerResponse,
             lambda runner: domain.resume(runner, admin, now_ms),
         )
+
+    async def RegenerateSecretKey(
+        self,
+        request: pb.RegenerateSecretKeyRequest,
+        context: "grpc.aio.ServicerContext[pb.RegenerateSecretKeyRequest, pb.RegenerateSecretKeyResponse]",
+    ) -> pb.RegenerateSecretKeyResponse:
+        if not 0 <= request.overlap_ms <= _MAX_OVERLAP_MS:
+            raise InvalidField("overlap_ms", request.overlap_ms, f"it must be from 0 to {_MAX_OVERLAP_MS} (seven days)")
+        found, key = await self._find(request.runner_id), new_secret("tk")
+        if found.uninstalled:
+            raise NotFound("runner", request.runner_id, "it was uninstalled; add a new one with `tether runners add`")
+        until_ms = self._kernel.clock.now_ms() + request.overlap_ms if request.overlap_ms else 0
+        regenerated = RunnerSecretKeyRegenerated(key_sha256=sha256(key), old_key_valid_until_ms=until_ms)
+
+        async def decide() -> Decision:
+            # Nothing that happens to the runner meanwhile makes the new key wrong: no version is expected.
+            return Decision(found.workspace_id, [StreamAppend("runner", found.runner_id, None, [regenerated])])
+
+        def respond(records: Sequence[EventRecord]) -> pb.RegenerateSecretKeyResponse:
+            return pb.RegenerateSecretKeyResponse(secret_withheld=True, position=records[-1].position)
+
+        answer, repeated = await self._commands.answer(
+            request, request.request_id, pb.RegenerateSecretKeyResponse, decide, respond
+        )
+        answer.runner.CopyFrom(await self._view(found))
+        if not repeated:
+            answer.secret_key, answer.secret_withheld = key, False
+        return answer
 
     async def UninstallRunner(
         self,

@@ -12,6 +12,7 @@ from services.clock import Clock
 from services.eventlog.append import Conflict, LogUnavailable
 from services.eventlog.catalogue import payload_of
 from services.postgres import LOST, Connection, Pool
+from services.rpc.shell import Shell
 from services.scheduler.actions import Actions
 from services.scheduler.domain.placement import matches
 from services.scheduler.domain.refusals import JobIsOver, QuotaUsedUp
@@ -41,9 +42,10 @@ class Timers:
         sessions: Sessions,
         clock: Clock,
         replica: str,
+        shell: Shell,
     ) -> None:
         self._pool, self._actions, self._store, self._queries = pool, actions, store, queries
-        self._sessions, self._clock, self._replica = sessions, clock, replica
+        self._sessions, self._clock, self._replica, self._shell = sessions, clock, replica, shell
         self._wake = asyncio.Event()
         self._exhausted: set[str] = set()
 
@@ -77,8 +79,11 @@ class Timers:
         )
 
     async def watch_sessions(self) -> None:
-        """End sessions of this process that are silent for 15 s, until cancelled."""
+        """End sessions of this process that are silent for 15 s or whose key is refused by now, until cancelled."""
         while True:
+            for session in self._sessions.all():
+                if not self._shell.still_valid(session.principal):
+                    session.close("the runner's secret key was withdrawn; see `tether-runner reauth`", reconnect=False)
             for session in self._sessions.silent():
                 reason = "no heartbeat for 15 s"
                 session.close(reason, reconnect=True)

@@ -66,6 +66,7 @@ ROWS: dict[str, Row] = {
     "RunnerService/WatchRunners": Row(READERS),
     "RunnerService/SuspendRunner": Row({"admin"}, {"runner_id": "none"}, {"runner_id": "runner"}),
     "RunnerService/ResumeRunner": Row({"admin"}, {"runner_id": "none"}, {"runner_id": "runner"}),
+    "RunnerService/RegenerateSecretKey": Row({"admin"}, {"runner_id": "none"}, {"runner_id": "runner"}),
     "RunnerService/UninstallRunner": Row({"admin", "runner"}, {"runner_id": "none"}, {"runner_id": "runner"}),
     "RunnerSessionService/Connect": Row({"runner"}, {"hello": hello()}),
     "WorkflowService/RegisterDataset": Row({"member", "admin"}, {"name": "d", "location": "/d"}),

@@ -30,9 +30,11 @@ PATIENCE_S = 30
 
 
 class Stack:
-    def __init__(self, platform: SharedPlatform, folder: Path, channels: dict[str, grpc.aio.Channel]) -> None:
+    def __init__(
+        self, platform: SharedPlatform, folder: Path, channels: dict[str, grpc.aio.Channel], runner: str
+    ) -> None:
         self.platform, self.folder = platform, folder
-        self.auth = bearer(platform.token)
+        self.auth, self.runner = bearer(platform.token), runner
         self.jobs, self.runners = JobServiceStub(channels["scheduler"]), RunnerServiceStub(channels["scheduler"])
         self.workflows = WorkflowServiceStub(channels["scheduler"])
         self.quota, self.metrics = QuotaServiceStub(channels["quota"]), MetricsServiceStub(channels["metrics"])
@@ -45,11 +47,13 @@ class Stack:
 
     async def prepare(self) -> None:
         """A runner that is online with a warm trainer, and the digits as a dataset."""
-        created = await self.call(self.runners.CreateRunner, runner_pb2.CreateRunnerRequest(name="box"))
+        created = await self.call(self.runners.CreateRunner, runner_pb2.CreateRunnerRequest(name=self.runner))
         await self.box.install(self.platform.endpoints["scheduler"], created.secret_key)
         await self.box.command("sample", "digits", str(self.folder / "digits"))
         await self.box.start()
-        request = workflow_pb2.RegisterDatasetRequest(name="digits", location=str(self.folder / "digits"))
+        request = workflow_pb2.RegisterDatasetRequest(
+            name=f"digits of {self.runner}", location=str(self.folder / "digits")
+        )
         await self.call(self.workflows.RegisterDataset, request)
 
         async def warm() -> bool:
@@ -60,7 +64,12 @@ class Stack:
 
     async def submit(self, **more: Any) -> job_pb2.Job:
         request = job_pb2.SubmitJobRequest(
-            **{"dataset_id": "digits", "architecture_id": "resnet-tiny", "runner_id": "box", **more}
+            **{
+                "dataset_id": f"digits of {self.runner}",
+                "architecture_id": "resnet-tiny",
+                "runner_id": self.runner,
+                **more,
+            }
         )
         answer: job_pb2.SubmitJobResponse = await self.call(self.jobs.SubmitJob, request)
         return answer.job
@@ -68,6 +77,9 @@ class Stack:
     async def job(self, job_id: str) -> job_pb2.Job:
         answer: job_pb2.GetJobResponse = await self.call(self.jobs.GetJob, job_pb2.GetJobRequest(job_id=job_id))
         return answer.job
+
+    async def running(self, job_id: str) -> bool:
+        return (await self.job(job_id)).state == job_pb2.JOB_STATE_RUNNING
 
     async def over(self, job_id: str, timeout_s: float = 120) -> job_pb2.Job:
         """The job once it is over."""
@@ -118,11 +130,11 @@ class Stack:
 
 
 @asynccontextmanager
-async def stack_on(platform: SharedPlatform, folder: Path) -> AsyncIterator[Stack]:
+async def stack_on(platform: SharedPlatform, folder: Path, runner: str = "box") -> AsyncIterator[Stack]:
     """A prepared stack; its box is stopped at the end."""
     options = [(f"grpc.{bound}_reconnect_backoff_ms", 200) for bound in ("initial", "min", "max")]
     channels = {name: grpc.aio.insecure_channel(where, options=options) for name, where in platform.endpoints.items()}
-    stack = Stack(platform, folder, channels)
+    stack = Stack(platform, folder, channels, runner)
     try:
         await stack.prepare()
         yield stack

@@ -44,6 +44,9 @@ class Job:
     # While cut off; zero while reachable.
     deadline_at_ms: int = 0
     last_contact_at_ms: int = 0
+    # What the last cut-off is told as if the training ended in it.
+    cut_off_reason: Reason = EndReason.END_REASON_CONNECTION_LOST
+    cut_off_message: str = ""
     reason: Reason = EndReason.END_REASON_UNSPECIFIED
     message: str = ""
     checkpoints: tuple[Checkpoint, ...] = ()
@@ -99,7 +102,13 @@ def evolve(job: Job | None, event: Message, at: Envelope) -> Job:
             interval = ev.ChargedInterval(started_at_ms=event.started_at_ms)
             return replace(job, state=state, interval=interval, settled_report=event.report_sequence)
         case ev.JobUnreachable():
-            return replace(job, deadline_at_ms=event.deadline_at_ms, last_contact_at_ms=event.last_contact_at_ms)
+            return replace(
+                job,
+                deadline_at_ms=event.deadline_at_ms,
+                last_contact_at_ms=event.last_contact_at_ms,
+                cut_off_reason=event.reason or EndReason.END_REASON_CONNECTION_LOST,
+                cut_off_message=event.message,
+            )
         case ev.JobReachable():
             return replace(job, deadline_at_ms=0, last_contact_at_ms=0)
         case ev.JobStalled():

@@ -45,6 +45,10 @@ class Runner:
     job_id: str = ""
     status: Status = RunnerStatus.RUNNER_STATUS_OFFLINE
     last_contact_at_ms: int = 0
+    # Who made a new secret key that the box has not come back with yet, when, and how long the old one works.
+    key_made_by: str = ""
+    key_made_at_ms: int = 0
+    old_key_until_ms: int = 0
     uninstalled: bool = False
 
     @property
@@ -81,6 +85,9 @@ def evolve(runner: Runner | None, event: Message, at: Envelope) -> Runner:
                 inventory=event.inventory,
                 live_attempts=tuple(event.live_attempts),
                 last_contact_at_ms=at.at_ms,
+                key_made_by="",
+                key_made_at_ms=0,
+                old_key_until_ms=0,
             )
         case ev.RunnerDisconnected():
             return replace(runner, connected=False, last_contact_at_ms=event.last_contact_at_ms)
@@ -104,7 +111,8 @@ def evolve(runner: Runner | None, event: Message, at: Envelope) -> Runner:
         case ev.RunnerUninstalled():
             return replace(runner, uninstalled=True, connected=False)
         case ev.RunnerSecretKeyRegenerated():
-            return runner
+            until_ms = event.old_key_valid_until_ms or at.at_ms
+            return replace(runner, key_made_by=at.actor, key_made_at_ms=at.at_ms, old_key_until_ms=until_ms)
     raise AssertionError(f"{event.DESCRIPTOR.name} is not an event of a runner")
 
 

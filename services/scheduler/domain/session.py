@@ -52,7 +52,7 @@ def disconnect(
     if not runner.connected or runner.epoch != epoch:
         return [], []
     gone = ev.RunnerDisconnected(epoch=epoch, last_contact_at_ms=last_contact_ms, reason=reason)
-    job_events = attempt.cut_off(job, last_contact_ms) if job is not None else []
+    job_events = attempt.cut_off(job, runner, last_contact_ms) if job is not None else []
     return with_status(runner, [gone], now_ms), job_events
 
 
