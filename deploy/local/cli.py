@@ -26,6 +26,9 @@ DataDir = Annotated[
     typer.Option("--data-dir", envvar="TETHER_HOME", help="Where the platform keeps everything.", show_default=False),
 ]
 
+# The only platform of a machine has the same addresses after every new start.
+FIRST_PORT = 27700
+
 
 def register(app: typer.Typer) -> None:
     """Adds the commands to the `tether` program."""
@@ -50,7 +53,7 @@ def up(
             start_detached(home, say)
             _summary(console, home, f"tether down{_data_dir_flag(home)}")
         else:
-            platform = Platform(home, say)
+            platform = Platform(home, say, first_port=FIRST_PORT)
             asyncio.run(run_until_stopped(platform, lambda: _summary(console, home, "Ctrl-C")))
             say("stopped; `tether up` goes on where it was left")
     except LocalError as error:

@@ -56,8 +56,9 @@ class Platform:
         say: Callable[[str], None] = lambda line: None,
         settings: Mapping[str, str] | None = None,
         argv: Callable[[str], Sequence[str]] = service_argv,
+        first_port: int = 0,
     ) -> None:
-        self.home = home
+        self.home, self._first_port = home, first_port
         self._say = say
         self._settings = dict(settings or {})
         self._argv = argv
@@ -105,7 +106,7 @@ class Platform:
     async def _start(self) -> None:
         await self._end_leftovers()
         credentials = load_or_make(self.home.secrets)
-        self._ports, moved = assign(PROCESSES, self.home.ports)
+        self._ports, moved = assign(PROCESSES, self.home.ports, self._first_port)
         for name in moved:
             self._say(f"{name}'s old port is taken by another program; it moves to {self._ports[name]}")
         postgres = self._postgres = EmbeddedPostgres(

@@ -12,7 +12,6 @@ from deploy.local.files import write_private
 # Below the range from which Linux takes ports for outgoing connections (32768 and up): nothing takes one by chance.
 FIRST, LAST = 20000, 32000
 TRIES = 200
-PREFERRED = 27700
 
 
 def is_free(port: int) -> bool:
@@ -45,10 +44,11 @@ def remembered(file: Path) -> dict[str, int]:
         raise LocalError(f"{file} is not a JSON object of ports; correct it or delete it to get new ports") from None
 
 
-def assign(names: Sequence[str], file: Path) -> tuple[dict[str, int], list[str]]:
+def assign(names: Sequence[str], file: Path, first: int = 0) -> tuple[dict[str, int], list[str]]:
     """A free port for each name, the last start's where possible; also the names whose old port is now taken.
 
-    The first platform of a machine gets the ports from `PREFERRED` on, so that its address is known beforehand.
+    A new platform gets the ports from `first` on where they are free (zero: any free ones), so that the address of a
+    machine's only platform is known beforehand.
     """
     old = remembered(file)
     ports: dict[str, int] = {}
@@ -58,8 +58,8 @@ def assign(names: Sequence[str], file: Path) -> tuple[dict[str, int], list[str]]
             ports[name] = old[name]
             continue
         moved += [name] if name in old else []
-        preferred = PREFERRED + names.index(name)
         taken = [*ports.values(), *old.values()]
-        ports[name] = preferred if preferred not in taken and is_free(preferred) else free_port(taken)
+        wanted = first + names.index(name)
+        ports[name] = wanted if first and wanted not in taken and is_free(wanted) else free_port(taken)
     write_private(file, json.dumps(ports, indent=2) + "\n")
     return ports, moved

@@ -8,16 +8,19 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tests.bench import append, dispatch
+from tests.bench import append, dispatch, metrics
 
 GOALS = {
     "append_events_per_s": ("at least", 50_000),
     "dispatch_p50_ms": ("at most", 25),
     "dispatch_p99_ms": ("at most", 100),
+    "metrics_points_per_s": ("at least", 500_000),
+    "metrics_query_ms": ("at most", 50),
 }
 MEASUREMENTS: dict[str, Callable[[Callable[[str, float], None], Path], None]] = {
     "append": append.run,
     "dispatch": dispatch.run,
+    "metrics": metrics.run,
 }
 OUTPUT = Path("build/bench.json")
 

@@ -4,12 +4,16 @@ import asyncio
 import math
 import time
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 import grpc
+import uvloop
 
+from deploy.local.ports import free_port
 from protos.metrics.v1 import ingest_pb2, metrics_pb2
 from protos.metrics.v1.metrics_pb2_grpc import MetricsServiceStub
 from services.postgres import connect
+from tests.bench.servers import fresh_log
 from tests.support.eventually import eventually
 from tests.support.metrics_service import KEY, TOKEN, log_of, metadata, metrics_process
 from tests.support.platform import DatabaseUrls
@@ -22,8 +26,13 @@ _LONG_SERIES = 1_000_000
 _IN_FLIGHT = 16
 
 
-async def run(report: Callable[[str, float], None], database: DatabaseUrls, port: int) -> None:
-    """Report metrics_points_per_s and metrics_query_ms. The service is a process of its own, on `port`."""
+def run(report: Callable[[str, float], None], folder: Path) -> None:
+    """metrics_points_per_s and metrics_query_ms. The service is a process of its own."""
+    with fresh_log(folder) as database:
+        uvloop.run(_measure(report, database, free_port()))
+
+
+async def _measure(report: Callable[[str, float], None], database: DatabaseUrls, port: int) -> None:
     async with log_of(database) as log:
         await log.people()
         for number in range(_STREAMS + 1):

@@ -16,7 +16,7 @@ async def eventually(look: Callable[[], Awaitable[T]], timeout_s: float = ..., w
 async def eventually(look: Callable[[], T], timeout_s: float = ..., what: str = ...) -> T: ...
 
 
-async def eventually(look: Callable[[], object], timeout_s: float = 10.0, what: str = "the expected state") -> object:
+async def eventually(look: Callable[[], object], timeout_s: float = 30.0, what: str = "the expected state") -> object:
     """Looks again and again until the answer is true, and returns it.
 
     An error counts as "not yet". After `timeout_s` an AssertionError names `what` and the last answer or error.

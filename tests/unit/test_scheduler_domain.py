@@ -87,6 +87,16 @@ def test_a_runner_on_whose_box_an_earlier_attempt_lives_is_not_given_another() -
     assert not placement.matches(haunted, given.job())
 
 
+def test_a_runner_is_given_another_as_soon_as_its_box_says_that_the_earlier_attempt_is_over() -> None:
+    presumed = ChargedInterval(started_at_ms=T0, charged_until_ms=T0 + WINDOW_MS, presumed=True)
+    lost = given.job(given.assigned(), given.started(), given.unreachable(T0), JobKilled(interval=presumed))
+    back = (given.connected(), given.occupied(), given.disconnected(), given.connected(live=("at_1",)), given.online())
+    haunted = given.runner(*back)
+    assert not haunted.placeable
+    _, runner_events = attempt.report(lost, haunted, given.says_ended(T0, T0 + 5000), GONE_MS + 1)
+    assert given.runner(*back, *runner_events).placeable
+
+
 def test_a_silent_runner_keeps_its_attempt_and_says_when_the_training_ends_itself() -> None:
     busy = given.runner(given.connected(), given.online(), given.occupied())
     runner_events, job_events = session.disconnect(

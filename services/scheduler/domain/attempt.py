@@ -12,7 +12,7 @@ from protos.training.v1.training_pb2 import EndReason
 from services.scheduler.domain.job import HELD, OVER, Job
 from services.scheduler.domain.kinds import Reason
 from services.scheduler.domain.refusals import JobIsOver, StaleReport
-from services.scheduler.domain.runner import Runner, released
+from services.scheduler.domain.runner import Runner, ended_on_box, released
 
 # After the window: the time for saving a checkpoint, and what two clocks may differ by.
 GRACE_MS = 30_000
@@ -92,8 +92,8 @@ def _ended(job: Job, runner: Runner, told: Report, now_ms: int) -> tuple[Sequenc
                 corrected.failed.CopyFrom(outcome)
             case ev.JobKilled():
                 corrected.killed.CopyFrom(outcome)
-        return [corrected], []
-    return [outcome], [released(runner)] if runner.attempt_id == job.attempt_id else []
+        return [corrected], ended_on_box(runner, told.attempt_id)
+    return [outcome], ended_on_box(runner, told.attempt_id)
 
 
 def _interval(job: Job, ended: Ended, now_ms: int) -> ev.ChargedInterval:

@@ -92,14 +92,12 @@ def evolve(runner: Runner | None, event: Message, at: Envelope) -> Runner:
         case ev.RunnerDisconnected():
             return replace(runner, connected=False, last_contact_at_ms=event.last_contact_at_ms)
         case ev.RunnerStatusChanged():
-            # A release settles the attempt: its box has said that none of its processes lives, or rule 3 waits for it.
-            ended = runner.attempt_id if runner.attempt_id != event.attempt_id and runner.connected else ""
             return replace(
                 runner,
                 status=event.status,
                 attempt_id=event.attempt_id,
                 job_id=event.job_id,
-                live_attempts=tuple(attempt for attempt in runner.live_attempts if attempt != ended),
+                live_attempts=tuple(one for one in runner.live_attempts if one != event.ended_attempt_id),
             )
         case ev.RunnerInventoryChanged():
             return replace(runner, inventory=event.inventory)
@@ -137,8 +135,20 @@ def occupied(runner: Runner, attempt_id: str, job_id: str) -> ev.RunnerStatusCha
 
 
 def released(runner: Runner) -> ev.RunnerStatusChanged:
-    """The runner's attempt is over."""
+    """The runner's attempt is over for the platform; what lives on the box is told by its next Hello."""
     return status_changed(runner, status_of(runner.connected, bool(runner.suspensions), False), "", "")
+
+
+def ended_on_box(runner: Runner, attempt_id: str) -> list[Message]:
+    """The box says that no process of the attempt lives: it holds it no more, and need not be asked again."""
+    if runner.attempt_id == attempt_id:
+        changed = released(runner)
+    elif attempt_id in runner.live_attempts:
+        changed = status_changed(runner, runner.status, runner.attempt_id, runner.job_id)
+    else:
+        return []
+    changed.ended_attempt_id = attempt_id
+    return [changed]
 
 
 def suspend(runner: Runner, owner: Owner, reason: str, until_ms: int, now_ms: int) -> list[Message]:
