@@ -47,6 +47,9 @@ class Settings(ServiceSettings):
 
     ingest_address: str = Field("", description="where agents send metrics, host:port; empty: where their session is")
     window_ms: int = Field(900_000, ge=1_000, le=86_400_000, description="how long a training may be cut off, ms")
+    lease_ms: int = Field(
+        15_000, ge=1_000, le=60_000, description="after this long without a sign a scheduler process counts as gone, ms"
+    )
     rebuild: bool = Field(False, description="drop the read models at the start and fold them again from the log")
     architectures_file: Path = Field(ARCHITECTURES, description="TOML catalogue of model architectures")
     rates_file: Path = Field(RATES, description="TOML table of GPU multipliers")
@@ -69,7 +72,15 @@ class Scheduler:
         commands = Commands(kernel.pool, self.store, self.appender)
         self.actions = Actions(self.store, commands, kernel.clock, rates, replica, settings.window_ms)
         self.timers = Timers(
-            kernel.pool, self.actions, self.store, self.queries, self.sessions, kernel.clock, replica, kernel.shell
+            kernel.pool,
+            self.actions,
+            self.store,
+            self.queries,
+            self.sessions,
+            kernel.clock,
+            replica,
+            kernel.shell,
+            settings.lease_ms,
         )
         self.mounts: Sequence[Mount] = [
             (

@@ -24,8 +24,6 @@ from services.scheduler.store import Store
 _log = structlog.get_logger()
 
 _INTERVAL_S = 1.0
-# The lease of a scheduler process on its sessions; renewed at a third of it.
-LEASE_S = 15
 # Waiting jobs looked at in one round; the rest comes in the next.
 _QUEUE_ROUND = 1000
 # After these somebody may be placed, or stopped.
@@ -43,9 +41,11 @@ class Timers:
         clock: Clock,
         replica: str,
         shell: Shell,
+        lease_ms: int,
     ) -> None:
         self._pool, self._actions, self._store, self._queries = pool, actions, store, queries
         self._sessions, self._clock, self._replica, self._shell = sessions, clock, replica, shell
+        self._lease_s = lease_ms / 1000
         self._wake = asyncio.Event()
         self._exhausted: set[str] = set()
 
@@ -63,7 +63,7 @@ class Timers:
         """Tell the other replicas that this process lives, until cancelled."""
         while True:
             await _patiently("lease", self._renew)
-            await asyncio.sleep(LEASE_S / 3)
+            await asyncio.sleep(self._lease_s / 3)
 
     async def _renew(self) -> None:
         await self._pool.execute(
@@ -71,7 +71,7 @@ class Timers:
             "values ($1, clock_timestamp() + make_interval(secs => $2)) "
             "on conflict (replica) do update set expires_at = excluded.expires_at",
             self._replica,
-            LEASE_S,
+            self._lease_s,
         )
         await self._pool.execute(
             "delete from scheduler.replicas p where expires_at < clock_timestamp() - interval '1 hour' "
