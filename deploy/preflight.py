@@ -77,8 +77,8 @@ def advice(root: Path) -> str:
     if shutil.disk_usage(str(root)).free >= CUDA_DISK_BYTES:
         return ""
     return (
-        "there is no NVIDIA GPU and little disk here; if pip begins to download CUDA packages, stop it and run: "
-        "make TORCH_INDEX=https://download.pytorch.org/whl/cpu"
+        "there is no NVIDIA GPU and little disk here; if pip begins to download CUDA packages, stop it and run make "
+        "with TORCH_INDEX= and the address of PyTorch's index of CPU builds"
     )
 
 
