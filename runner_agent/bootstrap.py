@@ -3,9 +3,9 @@
 import random
 from functools import partial
 from importlib.metadata import version
-from pathlib import Path
 
-from runner_agent import inventory
+from runner_agent import clock, inventory
+from runner_agent.box_watch import BoxWatch, ask_driver, look_at_disk
 from runner_agent.config import StateFolder, parse_server
 from runner_agent.keepers import Keepers
 from runner_agent.link import Link
@@ -28,9 +28,10 @@ def build_agent(folder: StateFolder) -> Agent:
         simulate=config.simulate_gpus,
         installation_id=installation_id,
     )
-    found = take_inventory()
-    boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    found = inventory.taken_or_remembered(take_inventory, folder.inventory)
+    boot_id = clock.boot_id()
     state = State(Identity(installation_id, version("tether"), boot_id), found)
+    gpu_uuids = () if found.simulated else tuple(gpu.uuid for gpu in found.gpus)
     jitter = random.SystemRandom().random
     sockets = folder.make_keepers()
     return Agent(
@@ -40,7 +41,14 @@ def build_agent(folder: StateFolder) -> Agent:
         make_link=partial(Link, server, key),
         make_keepers=partial(Keepers, sockets),
         shipper=Shipper(server, key, jitter),
-        sampler=Sampler(() if found.simulated else tuple(gpu.uuid for gpu in found.gpus)),
+        sampler=Sampler(gpu_uuids),
+        make_box_watch=partial(
+            BoxWatch,
+            folder.suspension,
+            boot_id,
+            partial(look_at_disk, folder.root),
+            partial(ask_driver, gpu_uuids) if gpu_uuids else None,
+        ),
         take_inventory=take_inventory,
         server=server.target,
     )

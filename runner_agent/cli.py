@@ -9,16 +9,17 @@ from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from runner_agent import control
+from runner_agent import cli_verbs, control
+from runner_agent.cli_shared import AsJson, Name, StateDir, Yes, confirm, console, errors, span
 from runner_agent.config import BoxConfig, StateFolder, find_state, parse_server, runners_root
 from runner_agent.errors import BoxError
 
 FOLLOW_INTERVAL_S = 0.2
 GIB = 1024**3
+SUSPENDED_BY = {"box_owner": "by you", "health": "by the box's health", "admin": "by the platform"}
 
 app = typer.Typer(
     name="tether-runner",
@@ -30,15 +31,6 @@ app = typer.Typer(
 )
 sample = typer.Typer(help="Data to try the platform out with.", no_args_is_help=True)
 app.add_typer(sample, name="sample")
-console = Console()
-errors = Console(stderr=True)
-
-Name = Annotated[str, typer.Option(help="Which runner of this box; not needed where there is only one.")]
-StateDir = Annotated[
-    Path | None, typer.Option(help="Folder of the runner's state.", envvar="TETHER_RUNNER_STATE", show_envvar=True)
-]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command(epilog="Example: tether-runner install --server https://tether.example:50061 --key-file key.txt")
@@ -146,7 +138,7 @@ def stop(yes: Yes = False, name: Name = "", state_dir: StateDir = None) -> None:
         console.print(f"The runner {runner.config.name} is not running.")
         return
     if runner.held:
-        _confirm(f"{_describe(runner)} Stop it? It saves a checkpoint and the job ends.", yes)
+        confirm(f"{_describe(runner)} Stop it? It saves a checkpoint and the job ends.", yes)
         _stop_training(runner, "END_REASON_STOPPED_BY_PERSON", "stopped on the box by its owner")
     if runner.running:
         with errors.status("Stopping…"):
@@ -154,7 +146,7 @@ def stop(yes: Yes = False, name: Name = "", state_dir: StateDir = None) -> None:
     console.print(f"The runner {runner.config.name} is stopped.")
 
 
-@app.command()
+@app.command(epilog="Example: tether-runner status --json")
 def status(json_output: AsJson = False, name: Name = "", state_dir: StateDir = None) -> None:
     """Show whether the runner is connected and what it trains."""
     content = control.as_json(control.look(find_state(state_dir, name)))
@@ -212,7 +204,7 @@ def uninstall(
     keep = bool(checkpoints) and not delete_checkpoints
     what = f"{_describe(runner)} It will be stopped. " if runner.held else ""
     loss = f" and {len(checkpoints)} checkpoint files" if checkpoints and not keep else ""
-    _confirm(f"{what}Remove the runner {runner.config.name}{loss} from this box?", yes)
+    confirm(f"{what}Remove the runner {runner.config.name}{loss} from this box?", yes)
     if runner.held:
         _stop_training(runner, "END_REASON_RUNNER_UNINSTALLED", "the runner was uninstalled on its box")
     if runner.running:
@@ -242,21 +234,15 @@ def digits(directory: Annotated[Path, typer.Argument(help="Folder to write to; m
     console.print(f"Wrote {number} images to {directory.absolute()}", highlight=False)
 
 
+cli_verbs.register(app)
+
+
 def _stop_training(runner: control.Runner, reason: str, message: str) -> None:
     with errors.status("Stopping the training; it saves a checkpoint…"):
         if not control.stop_training(runner, reason, message):
             raise BoxError("the training does not end; see `tether-runner logs`, and try again")
         if runner.running and not control.wait_until_told(runner.folder):
             errors.print("The platform could not be told yet; it will be at the next start.")
-
-
-def _confirm(question: str, yes: bool) -> None:
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        raise BoxError("this needs an answer; run it in a terminal, or with --yes")
-    if not typer.confirm(question):
-        raise BoxError("nothing was changed")
 
 
 def _describe(runner: control.Runner) -> str:
@@ -274,14 +260,15 @@ def _print_status(status: dict[str, Any]) -> None:
         table.add_row("GPUs", gpus + (" [yellow](simulated; trains on the CPU)[/]" if status["simulated"] else ""))
     if status["error"]:
         table.add_row("problem", f"[red]{escape(status['error'])}[/]")
+    for one in status["suspensions"]:
+        left = "" if one["ends_in_s"] is None else f" · ends in {span(one['ends_in_s'])}"
+        table.add_row("suspended", f"{SUSPENDED_BY[one['owner']]}: {escape(one['reason'])}{left}")
     training = status["training"]
     if training is not None:
-        minutes, seconds = divmod(training["running_s"], 60)
         table.add_row("training", f"{training['attempt_id']} · {training['phase']} · step {training['step']}")
-        table.add_row("running for", f"{minutes}:{seconds:02d}")
+        table.add_row("running for", span(training["running_s"]))
         if not status["connected"]:
-            minutes, seconds = divmod(training["ends_itself_in_s"], 60)
-            table.add_row("cut off", f"[red]ends itself in {minutes}:{seconds:02d}[/]")
+            table.add_row("cut off", f"[red]ends itself in {span(training['ends_itself_in_s'])}[/]")
     elif status["connected"]:
         ready = "ready for the next training" if status["warm"] else "loading the training libraries"
         table.add_row("training", f"none · {ready}")
@@ -300,7 +287,7 @@ def _state(status: dict[str, Any]) -> str:
         return "⚫ not connected" if status["training"] is None else "🔴 training · cut off"
     if status["training"] is not None:
         return "🔴 training"
-    return "🟠 suspended by an admin" if status["suspended_by_admin"] else "🟢 online"
+    return "🟠 suspended" if status["suspensions"] else "🟢 online"
 
 
 def _print_entry(entry: dict[str, Any]) -> None:

@@ -82,6 +82,9 @@ class StateFolder:
         # What the processes print before or beside their logs: tracebacks of crashes.
         self.error_output = self.root / "stderr.log"
         self.status = self.root / "status.json"
+        # What the box had when its driver answered last.
+        self.inventory = self.root / "inventory.pb"
+        self.suspension = self.root / "suspension.json"
         self.attempts = self.root / "attempts"
 
     @property

@@ -14,16 +14,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runner_agent import clock, files, keeper_client
+from runner_agent import clock, files, keeper_client, suspension
 from runner_agent.config import KEY_PATTERN, BoxConfig, StateFolder, parse_server
 from runner_agent.errors import BoxError
 from runner_agent.locks import Lock
+from runner_agent.processes import RESTART_SIGNAL
 
 LOOK_INTERVAL_S = 0.1
 START_TIMEOUT_S = 15.0
 # The grace of 30 s for the checkpoint, and what comes after it.
 STOP_TRAINING_TIMEOUT_S = 50.0
 TELL_TIMEOUT_S = 10.0
+# The agent looks twice a second, and what it then says is on its way.
+SUSPENSION_TIMEOUT_S = 3.0
+# The launcher ends agent and warm pair, with a grace of 5 s each, and starts again; then as for a start.
+RESTART_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 20.0
 
 
@@ -108,6 +113,90 @@ def start(folder: StateFolder) -> Runner:
     return look(folder)
 
 
+def restart(runner: Runner) -> Runner:
+    """Have launcher and agent begin anew, from the code as it is installed now; a training goes on with its keeper.
+
+    Starts a runner that does not run. The launcher keeps its pid, so that a service manager takes no notice.
+    Returns once the new agent is connected or says why not. Raises BoxError where there is none in time.
+    """
+    folder = runner.folder
+    if not runner.running:
+        return start(folder)
+    before = Lock(folder.agent_lock).holder()
+    folder.status.unlink(missing_ok=True)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(runner.launcher_pid, RESTART_SIGNAL)
+    ended = False
+
+    def settled() -> bool:
+        nonlocal ended
+        ended = Lock(folder.lock).holder() == 0 and not _alive(runner.launcher_pid)
+        agent = Lock(folder.agent_lock).holder()
+        if ended or (agent == before and before):
+            return ended
+        # The launcher has removed what the agent before has written.
+        status = files.read_json(folder.status) or {}
+        return bool((agent and status.get("connected")) or status.get("error"))
+
+    done = _wait_until(settled, RESTART_TIMEOUT_S)
+    if ended:
+        # Of an older version, or it died of something else meanwhile.
+        return start(folder)
+    if not done and Lock(folder.agent_lock).holder() in (0, before):
+        raise BoxError("the runner does not restart; see `tether-runner logs`, then stop and start it")
+    return look(folder)
+
+
+def _alive(pid: int) -> bool:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, 0)
+        return True
+    return False
+
+
+def suspend(runner: Runner, wanted: suspension.OwnerSuspension) -> bool:
+    """Suspend for the box's owner, in place of an earlier time. True once the platform knows. Raises BoxError."""
+    suspension.save(runner.folder.suspension, wanted)
+    return _wait_until_suspension_told(runner, wanted.reason)
+
+
+def resume(runner: Runner) -> bool:
+    """Lift the owner's suspension. True once the platform knows. Raises BoxError."""
+    suspension.lift(runner.folder.suspension)
+    return _wait_until_suspension_told(runner, None)
+
+
+def _wait_until_suspension_told(runner: Runner, reason: str | None) -> bool:
+    def told() -> bool:
+        status = files.read_json(runner.folder.status) or {}
+        held = status.get("suspensions", {}).get("box_owner")
+        return bool(status.get("suspensions_told")) and held == reason
+
+    connected = runner.running and bool(runner.agent.get("connected"))
+    return connected and _wait_until(told, SUSPENSION_TIMEOUT_S)
+
+
+def suspension_now() -> suspension.Now:
+    return suspension.Now(clock.boot_id(), clock.boottime_ns(), clock.wall_ms())
+
+
+def suspensions(runner: Runner) -> list[dict[str, Any]]:
+    """What suspends the runner: its owner's as it stands on disk, the others as the agent told them last."""
+    found: list[dict[str, Any]] = []
+    now = suspension_now()
+    own = suspension.current(runner.folder.suspension, now)
+    if own is not None:
+        left_ms = own.left_ms(now)
+        ends_in_s = None if left_ms is None else -(-left_ms // 1000)
+        found.append({"owner": "box_owner", "reason": own.reason, "ends_in_s": ends_in_s})
+    status = runner.agent if runner.running else {}
+    if health := status.get("suspensions", {}).get("health"):
+        found.append({"owner": "health", "reason": health, "ends_in_s": None})
+    if status.get("suspended_by_admin"):
+        found.append({"owner": "admin", "reason": "suspended by an admin of the platform", "ends_in_s": None})
+    return found
+
+
 def stop_training(runner: Runner, reason: str, message: str) -> bool:
     """Stop what the runner trains, which saves a checkpoint; True once nothing of it runs any more."""
     for path in keeper_client.held(runner.folder.keepers):
@@ -186,6 +275,7 @@ def as_json(runner: Runner) -> dict[str, Any]:
         "simulated": bool(runner.config.simulate_gpus),
         "warm": bool(status.get("warm")),
         "suspended_by_admin": bool(status.get("suspended_by_admin")),
+        "suspensions": suspensions(runner),
         "training": training,
         "unreported": status.get("unreported", 0),
         "unshipped_bytes": status.get("unshipped_bytes", 0),

@@ -1,20 +1,29 @@
 """What the box has: read from NVML and the kernel, or made up with `--simulate-gpus`, never typed."""
 
+import contextlib
 import platform
 import re
 import shutil
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pynvml
+import structlog
+from google.protobuf.message import DecodeError
 
 from protos.common.v1 import inventory_pb2
+from runner_agent import files
 from runner_agent.errors import BoxError
+from runner_agent.threads import in_time
+
+log = structlog.get_logger()
 
 GIB = 1024**3
 MOST_SIMULATED_GPUS = 64
+TAKE_TIMEOUT_S = 10.0
 # Memory of the GPUs that can be simulated; NVML's product names.
 SIMULATED_VRAM_GIB = {
     "NVIDIA T4": 16,
@@ -63,6 +72,27 @@ def take(folder: Path, *, gpu_uuids: tuple[str, ...], simulate: str, installatio
             )
         inventory.gpus.extend(chosen)
     return inventory
+
+
+def taken_or_remembered(take_now: Callable[[], inventory_pb2.Inventory], path: Path) -> inventory_pb2.Inventory:
+    """What `take_now` finds within TAKE_TIMEOUT_S, which is kept in `path`; otherwise what was kept there.
+
+    So that a driver that fails or hangs keeps no agent from looking after a training; health suspends the runner then.
+    Raises BoxError where nothing was kept.
+    """
+    try:
+        found = in_time(take_now, TAKE_TIMEOUT_S)
+    except (BoxError, TimeoutError) as error:
+        kept = inventory_pb2.Inventory()
+        try:
+            kept.ParseFromString(path.read_bytes())
+        except (OSError, DecodeError):
+            raise BoxError(str(error)) from None
+        log.warning("the inventory cannot be taken; the last one serves", error=str(error))
+        return kept
+    with contextlib.suppress(OSError):
+        files.replace(path, found.SerializeToString(), durable=False)
+    return found
 
 
 def simulated_gpus(spec: str, installation_id: str) -> list[inventory_pb2.Gpu]:

@@ -51,7 +51,7 @@ class Keeper:
         # Before the trainer is there, so that its exit is never missed.
         self._wakeup = _signals()
         self._trainer = Trainer(command, pair)
-        boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        boot_id = clock.boot_id()
         self._state = keeper.State(pair, boot_id, os.getpid(), self._trainer.pid)
         self._log = LogSpool()
         self._oom_kills = oom_kills()

@@ -1,7 +1,8 @@
 """The launcher's process: `python -m runner_agent.launcher --state-dir DIR`.
 
 Parent of the agent, which it starts again when it dies, and of one keeper with a warm trainer, ready for the next
-attempt. Uses no gRPC, so that it may fork. A training that runs outlives it.
+attempt. Uses no gRPC, so that it may fork. A training that runs outlives it. SIGTERM and SIGINT stop it; on SIGUSR1
+it ends agent and warm pair and begins anew in the same process, from the code as it is installed then.
 """
 
 import argparse
@@ -13,13 +14,14 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import structlog
 
 from runner_agent import clock, keeper_client, keeper_process, logs
 from runner_agent.config import StateFolder
 from runner_agent.errors import BoxError
 from runner_agent.locks import Lock
-from runner_agent.processes import die_with_parent
+from runner_agent.processes import RESTART_SIGNAL, die_with_parent
 
 LOOK_INTERVAL_S = 0.25
 SECOND_NS = 1_000_000_000
@@ -32,6 +34,8 @@ REPLACEMENT_DELAY_NS = 3 * SECOND_NS
 AGENT_GRACE_S = 5.0
 KEEPER_GRACE_S = 5.0
 ERROR_OUTPUT_BYTES = 5 * 1024 * 1024
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 log = structlog.get_logger()
 
@@ -54,7 +58,7 @@ class Backoff:
 
 
 class Launcher:
-    """Runs until SIGTERM or SIGINT."""
+    """Needs its signals blocked, and waits for them itself."""
 
     def __init__(self, folder: StateFolder) -> None:
         self._folder = folder
@@ -70,20 +74,23 @@ class Launcher:
         self._warm_backoff = Backoff()
         # Keepers with an attempt that this launcher has started; they only need to be collected.
         self._taken: list[subprocess.Popen[bytes]] = []
+        # Pids of keepers that the launcher before it in this process has started; to be collected as well.
+        self._inherited = [child.pid for child in psutil.Process().children()]
 
-    def run(self) -> None:
+    def run(self) -> bool:
+        """Until it is told to stop; True where it is to begin anew."""
         keeper_client.remove_stale(self._sockets)
-        stop = {signal.SIGTERM, signal.SIGINT}
-        # Children inherit the mask; `_spawn` clears it for them.
-        signal.pthread_sigmask(signal.SIG_BLOCK, stop)
         log.info("launcher started", state=str(self._folder.root))
-        while signal.sigtimedwait(stop, LOOK_INTERVAL_S) is None:
+        while (told := signal.sigtimedwait({*STOP_SIGNALS, RESTART_SIGNAL}, LOOK_INTERVAL_S)) is None:
             now_ns = clock.boottime_ns()
             self._look_after_agent(now_ns)
             self._look_after_pair(now_ns)
             self._taken = [keeper for keeper in self._taken if keeper.poll() is None]
-        log.info("launcher stops")
+            self._inherited = [pid for pid in self._inherited if not _collected(pid)]
+        again = told.si_signo == RESTART_SIGNAL
+        log.info("launcher begins anew" if again else "launcher stops")
         self._stop()
+        return again
 
     def _look_after_agent(self, now_ns: int) -> None:
         if self._agent is not None and self._agent.poll() is not None:
@@ -158,6 +165,13 @@ def _wait(process: "subprocess.Popen[bytes]", grace_s: float) -> None:
         process.wait()
 
 
+def _collected(pid: int) -> bool:
+    try:
+        return os.waitpid(pid, os.WNOHANG)[0] == pid
+    except ChildProcessError:
+        return True
+
+
 def _error_output(path: Path) -> int:
     """Where children print what they cannot log; begun anew when it has grown large."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
@@ -170,6 +184,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="runner_agent.launcher", description="Run an installed runner.")
     parser.add_argument("--state-dir", type=Path, required=True)
     folder = StateFolder(parser.parse_args().state_dir)
+    # Before anyone can know the pid. Children inherit the mask; `_spawn` clears it for them.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {*STOP_SIGNALS, RESTART_SIGNAL})
     try:
         folder.load()
         lock = Lock(folder.lock)
@@ -178,7 +194,11 @@ def main() -> int:
         logs.configure(folder.launcher_log)
         folder.launcher_pid.write_text(str(os.getpid()))
         try:
-            Launcher(folder).run()
+            if Launcher(folder).run():
+                # What the agent before has told is not so any more.
+                folder.status.unlink(missing_ok=True)
+                # Locks and pipes are closed by it; keepers with an attempt stay children of this process.
+                os.execv(sys.executable, sys.orig_argv)
         finally:
             folder.launcher_pid.unlink(missing_ok=True)
     except BoxError as error:

@@ -4,6 +4,9 @@ import ctypes
 import os
 import signal
 
+# Has the launcher begin anew. Not SIGHUP, which a foreground one gets when its terminal is closed.
+RESTART_SIGNAL = signal.SIGUSR1
+
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _libc = ctypes.CDLL(None)

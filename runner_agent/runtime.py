@@ -16,6 +16,7 @@ from protos.training.v1 import training_pb2
 from runner_agent import clock, dataset_check, files, session, sweep
 from runner_agent import session_messages as m
 from runner_agent.attempts import AttemptFolder, all_attempts, end_fact, with_unwritten_end
+from runner_agent.box_watch import BoxWatch
 from runner_agent.config import StateFolder
 from runner_agent.facts import Fact
 from runner_agent.keepers import Keepers
@@ -51,6 +52,7 @@ class Agent:
         make_keepers: Callable[[Callable[[m.Input], None]], Keepers],
         shipper: Shipper,
         sampler: Sampler,
+        make_box_watch: Callable[[Callable[[m.Input], None]], BoxWatch],
         take_inventory: Callable[[], inventory_pb2.Inventory],
         server: str,
     ) -> None:
@@ -61,6 +63,7 @@ class Agent:
         self._keepers = make_keepers(self.feed)
         self._shipper = shipper
         self._sampler = sampler
+        self._box_watch = make_box_watch(self.feed)
         self._take_inventory = take_inventory
         self._server = server
         self._inputs: deque[m.Input] = deque()
@@ -78,6 +81,8 @@ class Agent:
                 # Keepers first: an attempt with a keeper is not swept.
                 await self._keepers.scan(group)
                 self._take_up()
+                await self._box_watch.look()
+                self._box_watch.start(group)
                 group.create_task(self._keepers.run(group))
                 group.create_task(self._shipper.run())
                 group.create_task(self._sample())

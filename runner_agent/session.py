@@ -8,6 +8,7 @@ Guarantees:
 - deadlines count from the sending of the last acknowledged message;
 - an attempt that was ever handed to a keeper is not handed to another, unless the sweep has found that it never
   came to its start; one attempt at a time;
+- the box's suspensions are in every Hello, and every change of them is told while the session lasts;
 - a stream without acknowledgement for three heartbeat intervals is abandoned.
 """
 
@@ -15,7 +16,6 @@ from dataclasses import replace
 
 from protos.scheduler.v1 import session_pb2
 from protos.training.v1 import training_pb2
-from runner_agent.facts import Fact, to_report
 from runner_agent.keeper_messages import Anchor
 from runner_agent.session_messages import (
     Action,
@@ -33,30 +33,26 @@ from runner_agent.session_messages import (
     KeeperSaid,
     LinkPhase,
     LookAtDataset,
-    NoteRejected,
     Pair,
     Place,
     ReadFacts,
     Received,
     RecordEnd,
     Renew,
-    SaveSettled,
     Send,
     ShipTo,
     StartAttempt,
     State,
     StopAttempt,
+    Suspension,
     Sweep,
     Swept,
     Tick,
 )
+from runner_agent.session_reports import Result, facts_read, report_acknowledged, send_reports
 
-# Reports under way without acknowledgement, of all attempts together.
-MOST_UNACKNOWLEDGED = 64
 SILENT_INTERVALS = 3
 MOST_DOUBLINGS = 10
-
-Result = tuple[State, list[Action]]
 
 
 def step(state: State, item: Input, now_ns: int, jitter: float) -> Result:
@@ -77,10 +73,10 @@ def step(state: State, item: Input, now_ns: int, jitter: float) -> Result:
         case Adopted(attempt):
             if attempt.attempt_id in state.attempts:
                 return state, []
-            state = _put(state, attempt)
+            state = state.with_attempt(attempt)
             actions = [Sweep(attempt.attempt_id, attempt.read)] if attempt.place is Place.GONE else []
         case FactsRead(attempt_id, facts):
-            state, actions = _facts_read(state, attempt_id, facts), []
+            state, actions = facts_read(state, attempt_id, facts), []
         case Swept(attempt_id, started):
             state, actions = _swept(state, attempt_id, started), []
         case DatasetLooked(check_id, report):
@@ -89,11 +85,16 @@ def step(state: State, item: Input, now_ns: int, jitter: float) -> Result:
             return state, [Send(session_pb2.ConnectRequest(dataset_checked=checked))] if live else []
         case InventoryTaken(inventory):
             return replace(state, inventory=inventory), []
+        case Suspension(owner, reason):
+            others = {key: value for key, value in state.suspensions.items() if key != owner}
+            state = replace(state, suspensions=others if reason is None else {**others, owner: reason})
+            actions = []
         case Tick():
             state, actions = _tick(state, now_ns, jitter)
     state, more = _reconcile(state, now_ns)
-    state, reports = _send_reports(state)
-    return state, [*actions, *more, *reports]
+    state, reports = send_reports(state)
+    state, suspensions = _tell_suspensions(state)
+    return state, [*actions, *more, *reports, *suspensions]
 
 
 def wake_at_ns(state: State) -> int:
@@ -116,6 +117,7 @@ def _tick(state: State, now_ns: int, jitter: float) -> Result:
     match state.link:
         case LinkPhase.IDLE if now_ns >= state.dial_at_ns:
             state = replace(state, link=LinkPhase.OPENING, stream=state.stream + 1, opened_ns=now_ns)
+            state = replace(state, told_suspensions=state.suspensions)
             return state, [Dial(state.stream, _hello(state))]
         case LinkPhase.OPENING if now_ns >= state.opened_ns + state.timing.welcome_timeout_ns:
             reason = "the platform did not answer Hello"
@@ -146,7 +148,23 @@ def _hello(state: State) -> session_pb2.Hello:
         boot_id=identity.boot_id,
         inventory=state.inventory,
         live_attempts=[attempt.attempt_id for attempt in state.attempts.values() if attempt.alive],
+        suspension=_suspension_state(state),
     )
+
+
+def _suspension_state(state: State) -> session_pb2.SuspensionState:
+    held = sorted(state.suspensions.items())
+    return session_pb2.SuspensionState(
+        suspensions=[session_pb2.BoxSuspension(owner=owner, reason=reason) for owner, reason in held]
+    )
+
+
+def _tell_suspensions(state: State) -> Result:
+    """All of them on every change; a change while Hello was under way is told after Welcome."""
+    if state.link is not LinkPhase.LIVE or state.suspensions == state.told_suspensions:
+        return state, []
+    told = Send(session_pb2.ConnectRequest(suspension=_suspension_state(state)))
+    return replace(state, told_suspensions=state.suspensions), [told]
 
 
 def _lost(state: State, reason: str, now_ns: int, jitter: float, *, refused: bool = False) -> State:
@@ -182,7 +200,7 @@ def _received(state: State, message: session_pb2.ConnectResponse, now_ns: int, j
         case "heartbeat_ack":
             return _acknowledged(state, message.heartbeat_ack, now_ns)
         case "report_ack":
-            return _report_acknowledged(state, message.report_ack)
+            return report_acknowledged(state, message.report_ack)
         case "directive":
             directive = message.directive
             wanted = directive.attempt if directive.HasField("attempt") else None
@@ -232,62 +250,6 @@ def _deadline_ns(state: State, attempt: Attempt) -> int:
     return state.contact_ns + attempt.window_ns
 
 
-# ---- reports
-
-
-def _send_reports(state: State) -> Result:
-    if state.link is not LinkPhase.LIVE or state.anchor is None:
-        return state, []
-    actions: list[Action] = []
-    room = MOST_UNACKNOWLEDGED - sum(one.sent - one.settled for one in state.attempts.values())
-    for attempt in state.attempts.values():
-        sent = attempt.sent
-        for fact in attempt.facts:
-            if fact.sequence <= sent:
-                continue
-            if room <= 0 or (fact.ended and attempt.place is not Place.OVER):
-                break
-            anchor = _anchor_of(state, attempt, fact)
-            if anchor is None:
-                break
-            actions.append(
-                Send(session_pb2.ConnectRequest(report=to_report(attempt.attempt_id, attempt.job_id, fact, anchor)))
-            )
-            sent, room = fact.sequence, room - 1
-        if sent != attempt.sent:
-            state = _put(state, replace(attempt, sent=sent))
-    return state, actions
-
-
-def _anchor_of(state: State, attempt: Attempt, fact: Fact) -> Anchor | None:
-    return state.anchor if fact.content.get("boot_id") == state.identity.boot_id else attempt.old_anchor
-
-
-def _report_acknowledged(state: State, ack: session_pb2.ReportAck) -> Result:
-    attempt = state.attempts.get(ack.attempt_id)
-    if attempt is None or ack.sequence <= attempt.settled:
-        return state, []
-    settled = min(ack.sequence, attempt.read)
-    actions: list[Action] = [SaveSettled(ack.attempt_id, settled)]
-    if ack.rejected:
-        actions.append(NoteRejected(ack.attempt_id, ack.sequence, ack.rejected))
-    left = tuple(fact for fact in attempt.facts if fact.sequence > settled)
-    if attempt.place is Place.OVER and not left:
-        # Everything is told; what lies on disk answers a later question.
-        return replace(state, attempts=_without(state, ack.attempt_id)), actions
-    return _put(state, replace(attempt, settled=settled, sent=max(attempt.sent, settled), facts=left)), actions
-
-
-def _facts_read(state: State, attempt_id: str, facts: tuple[Fact, ...]) -> State:
-    attempt = state.attempts.get(attempt_id)
-    if attempt is None:
-        return state
-    new = tuple(fact for fact in facts if fact.sequence > attempt.read)
-    if not new:
-        return state
-    return _put(state, replace(attempt, facts=(*attempt.facts, *new), read=new[-1].sequence))
-
-
 # ---- keepers and attempts
 
 
@@ -298,15 +260,15 @@ def _keeper_said(state: State, pair: Pair) -> Result:
         if attempt.place is Place.HANDED and attempt.pair == pair.pair:
             if pair.refused and pair.attempt_id != attempt.attempt_id:
                 # Taken by nobody: another pair may have it.
-                state = _put(state, replace(attempt, place=Place.WAITING, pair=""))
+                state = state.with_attempt(replace(attempt, place=Place.WAITING, pair=""))
             elif pair.refused:
                 message = f"the training could not be started on the box: {pair.refused}"
                 state, actions = _record_end(state, attempt, "FAILED", "END_REASON_INFRASTRUCTURE", message)
             elif pair.attempt_id == attempt.attempt_id:
-                state = _put(state, replace(attempt, place=Place.HELD))
+                state = state.with_attempt(replace(attempt, place=Place.HELD))
         elif attempt.place is Place.GONE and pair.attempt_id == attempt.attempt_id and pair.phase != "ended":
             # Its keeper had only not answered in time.
-            state = _put(state, replace(attempt, place=Place.HELD, pair=pair.pair))
+            state = state.with_attempt(replace(attempt, place=Place.HELD, pair=pair.pair))
     held = state.attempts.get(pair.attempt_id)
     if held is not None and held.pair == pair.pair and pair.facts > held.read:
         actions.append(ReadFacts(held.attempt_id, held.read))
@@ -318,7 +280,7 @@ def _keeper_gone(state: State, pair_id: str) -> Result:
     actions: list[Action] = []
     for attempt in state.attempts.values():
         if attempt.pair == pair_id and attempt.place in (Place.HANDED, Place.HELD):
-            state = _put(state, replace(attempt, place=Place.GONE))
+            state = state.with_attempt(replace(attempt, place=Place.GONE))
             actions.append(Sweep(attempt.attempt_id, attempt.read))
     return state, actions
 
@@ -328,7 +290,7 @@ def _swept(state: State, attempt_id: str, started: bool) -> State:
     if attempt is None or attempt.place is not Place.GONE:
         return state
     place = Place.OVER if started else Place.WAITING
-    return _put(state, replace(attempt, place=place, pair=""))
+    return state.with_attempt(replace(attempt, place=place, pair=""))
 
 
 def _reconcile(state: State, now_ns: int) -> Result:
@@ -346,7 +308,7 @@ def _reconcile(state: State, now_ns: int) -> Result:
         if reason and attempt.place is Place.WAITING:
             state, more = _record_end(state, attempt, "KILLED", reason, message)
         elif reason and attempt.place in (Place.HANDED, Place.HELD) and not attempt.stop_asked:
-            state = _put(state, replace(attempt, stop_asked=True))
+            state = state.with_attempt(replace(attempt, stop_asked=True))
             more = [StopAttempt(attempt.pair, reason, message)]
         elif not reason and attempt.place is Place.WAITING:
             state, more = _start(state, attempt, now_ns)
@@ -376,18 +338,10 @@ def _start(state: State, attempt: Attempt, now_ns: int) -> Result:
     if not free:
         return state, []
     pair = max(free, key=lambda one: one.ready)
-    state = _put(state, replace(attempt, place=Place.HANDED, pair=pair.pair, stop_asked=False))
+    state = state.with_attempt(replace(attempt, place=Place.HANDED, pair=pair.pair, stop_asked=False))
     return state, [StartAttempt(pair.pair, attempt.attempt_id, deadline_ns, anchor)]
 
 
 def _record_end(state: State, attempt: Attempt, outcome: str, reason: str, message: str) -> Result:
-    state = _put(state, replace(attempt, place=Place.OVER, pair=""))
+    state = state.with_attempt(replace(attempt, place=Place.OVER, pair=""))
     return state, [RecordEnd(attempt.attempt_id, outcome, reason, message)]
-
-
-def _put(state: State, attempt: Attempt) -> State:
-    return replace(state, attempts={**state.attempts, attempt.attempt_id: attempt})
-
-
-def _without(state: State, attempt_id: str) -> dict[str, Attempt]:
-    return {key: attempt for key, attempt in state.attempts.items() if key != attempt_id}

@@ -1,18 +1,21 @@
 """What the session's state machine hears (inputs), orders (actions) and remembers. Every `_ns` is CLOCK_BOOTTIME."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from types import MappingProxyType
 from typing import TypeAlias
 
 from protos.common.v1 import inventory_pb2
+from protos.events.v1 import runner_pb2
 from protos.scheduler.v1 import session_pb2
 from protos.training.v1 import training_pb2
 from runner_agent.facts import Fact
 from runner_agent.keeper_messages import Anchor
 
 SECOND_NS = 1_000_000_000
+
+Owner: TypeAlias = runner_pb2.SuspensionOwner.ValueType
 
 
 # ---- what is remembered
@@ -125,8 +128,18 @@ class State:
     wanted: session_pb2.Assignment | None = None
     adopt: bool = False
     suspended_by_admin: bool = False
+    # The box's own suspensions, owner → reason: as they are, and as the current stream was told.
+    suspensions: Mapping[Owner, str] = field(default_factory=lambda: MappingProxyType({}))
+    told_suspensions: Mapping[Owner, str] = field(default_factory=lambda: MappingProxyType({}))
     attempts: Mapping[str, Attempt] = field(default_factory=lambda: MappingProxyType({}))
     pairs: Mapping[str, Pair] = field(default_factory=lambda: MappingProxyType({}))
+
+    def with_attempt(self, attempt: Attempt) -> "State":
+        return replace(self, attempts={**self.attempts, attempt.attempt_id: attempt})
+
+    def without_attempt(self, attempt_id: str) -> "State":
+        left = {key: attempt for key, attempt in self.attempts.items() if key != attempt_id}
+        return replace(self, attempts=left)
 
 
 # ---- inputs
@@ -190,12 +203,30 @@ class InventoryTaken:
 
 
 @dataclass(frozen=True, slots=True)
+class Suspension:
+    """What the box's owner or its health says of the suspension that is theirs; no reason means that it is lifted."""
+
+    owner: Owner
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     pass
 
 
 Input: TypeAlias = (
-    Received | Closed | KeeperSaid | KeeperGone | Adopted | FactsRead | Swept | DatasetLooked | InventoryTaken | Tick
+    Received
+    | Closed
+    | KeeperSaid
+    | KeeperGone
+    | Adopted
+    | FactsRead
+    | Swept
+    | DatasetLooked
+    | InventoryTaken
+    | Suspension
+    | Tick
 )
 
 

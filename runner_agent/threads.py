@@ -34,3 +34,24 @@ async def in_daemon_thread(work: Callable[[], T]) -> T:
 
     threading.Thread(target=call, daemon=True).start()
     return await future
+
+
+def in_time(work: Callable[[], T], timeout_s: float) -> T:
+    """The result of `work`, or what it raised, before there is a loop. Raises TimeoutError; the call goes on alone."""
+    results: list[T] = []
+    raised: list[Exception] = []
+
+    def call() -> None:
+        try:
+            results.append(work())
+        except Exception as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=call, daemon=True)
+    thread.start()
+    thread.join(timeout_s)
+    if raised:
+        raise raised[0]
+    if not results:
+        raise TimeoutError(f"the driver did not answer within {timeout_s:g} s; see whether `nvidia-smi` works")
+    return results[0]

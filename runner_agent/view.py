@@ -2,7 +2,13 @@
 
 from typing import Any
 
-from runner_agent.session_messages import LinkPhase, Place, State
+from protos.events.v1 import runner_pb2
+from runner_agent.session_messages import LinkPhase, Owner, Place, State
+
+
+def owner_name(owner: Owner) -> str:
+    """`box_owner` or `health`."""
+    return runner_pb2.SuspensionOwner.Name(owner).removeprefix("SUSPENSION_OWNER_").lower()
 
 
 def view(state: State, server: str, backlog_bytes: int) -> dict[str, Any]:
@@ -35,6 +41,9 @@ def view(state: State, server: str, backlog_bytes: int) -> dict[str, Any]:
         "unreported": sum(len(one.facts) for one in state.attempts.values()),
         "unshipped_bytes": backlog_bytes,
         "suspended_by_admin": state.suspended_by_admin,
+        "suspensions": {owner_name(owner): reason for owner, reason in sorted(state.suspensions.items())},
+        # The platform knows them: Hello or a message of this session told them.
+        "suspensions_told": state.link is LinkPhase.LIVE and state.suspensions == state.told_suspensions,
         "gpus": [gpu.type for gpu in state.inventory.gpus],
         "simulated": state.inventory.simulated,
     }

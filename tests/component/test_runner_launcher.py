@@ -116,6 +116,19 @@ async def test_a_runner_from_install_to_uninstall_with_a_real_training(
     assert list(platform.hellos[-1].live_attempts) == ["a1"]
     assert "training" in await run(box, "status")
 
+    # The attempt's keeper is the launcher's own child: it outlives the launcher's new beginning.
+    launcher_pid = Lock(box.folder.lock).holder()
+    phase = AttemptFolder(box.folder.attempts, "a1").phase()
+    hellos = len(platform.hellos)
+    assert "goes on (attempt a1)" in await run(box, "restart")
+    assert len(platform.hellos) == hellos + 1
+    assert list(platform.hellos[-1].live_attempts) == ["a1"]
+    assert Lock(box.folder.lock).holder() == launcher_pid
+    assert alive(phase["keeper_pid"])
+    assert alive(phase["trainer_pid"])
+    seen = len(platform.records["a1/trainer"])
+    await eventually(lambda: len(platform.records["a1/trainer"]) > seen, what="records after the restart")
+
     refused = box.command("stop")
     assert refused.returncode != 0
     assert "--yes" in refused.stderr

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 
 import grpc.aio
 
+from protos.events.v1 import runner_pb2
 from protos.metrics.v1 import ingest_pb2, ingest_pb2_grpc
 from protos.scheduler.v1 import session_pb2, session_pb2_grpc
 from protos.training.v1 import training_pb2
@@ -25,6 +26,8 @@ class FakeScheduler(session_pb2_grpc.RunnerSessionServiceServicer, ingest_pb2_gr
         self.heartbeats = 0
         self.reports: list[session_pb2.Report] = []
         self.checked: list[session_pb2.DatasetChecked] = []
+        # The box's suspensions by name of the owner, as Hello and every later message told them.
+        self.suspensions: list[dict[str, str]] = []
         # Spool name → records by sequence; `doubled` counts the ones that came again after they were acknowledged.
         self.records: dict[str, dict[int, ingest_pb2.Record]] = defaultdict(dict)
         self.doubled = 0
@@ -120,6 +123,7 @@ class FakeScheduler(session_pb2_grpc.RunnerSessionServiceServicer, ingest_pb2_gr
         match request.WhichOneof("message"):
             case "hello":
                 self.hellos.append(request.hello)
+                self.suspensions.append(_reasons(request.hello.suspension))
                 welcome = session_pb2.Welcome(runner_id="r1", runner_name="box", epoch=len(self.hellos))
                 welcome.heartbeat_interval_ms = self.heartbeat_interval_ms
                 welcome.platform_at_ms = self.platform_at_ms
@@ -139,6 +143,8 @@ class FakeScheduler(session_pb2_grpc.RunnerSessionServiceServicer, ingest_pb2_gr
                     self.direct()
             case "dataset_checked":
                 self.checked.append(request.dataset_checked)
+            case "suspension":
+                self.suspensions.append(_reasons(request.suspension))
 
     async def Report(
         self, requests: AsyncIterator[ingest_pb2.ReportRequest], context: grpc.aio.ServicerContext
@@ -152,3 +158,7 @@ class FakeScheduler(session_pb2_grpc.RunnerSessionServiceServicer, ingest_pb2_gr
             yield ingest_pb2.ReportResponse(
                 attempt_id=request.attempt_id, spool=request.spool, acknowledged_sequence=len(spool)
             )
+
+
+def _reasons(state: session_pb2.SuspensionState) -> dict[str, str]:
+    return {runner_pb2.SuspensionOwner.Name(one.owner): one.reason for one in state.suspensions}

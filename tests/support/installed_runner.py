@@ -65,6 +65,12 @@ class InstalledRunner:
     def attempt(self, attempt_id: str) -> AttemptFolder:
         return AttemptFolder(self.folder.attempts, attempt_id)
 
+    def command(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        """`tether-runner …` for this runner."""
+        environment = {**os.environ, "TETHER_RUNNER_STATE": str(self.folder.root), "COLUMNS": "200"}
+        command = [sys.executable, "-m", "runner_agent.cli", *arguments]
+        return subprocess.run(command, env=environment, text=True, capture_output=True, timeout=60, check=False)
+
     def held(self) -> list[dict[str, Any]]:
         return list(keeper_client.held(self.sockets).values())
 

@@ -1,5 +1,6 @@
 """The session's rules under any order of what the platform, the keepers and the link do."""
 
+import itertools
 from dataclasses import dataclass, field, replace
 
 from hypothesis import settings
@@ -7,6 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from protos.common.v1 import inventory_pb2
+from protos.events.v1 import runner_pb2
 from protos.scheduler.v1 import session_pb2
 from protos.training.v1 import training_pb2
 from runner_agent import session
@@ -71,6 +73,7 @@ class Session(RuleBasedStateMachine):
         self.settled_ended: set[str] = set()
         self.contact_ns = 0
         self.deadlines: dict[str, int] = {}
+        self.suspensions: dict[int, str] = {}
 
     # ---- the shell
 
@@ -249,7 +252,27 @@ class Session(RuleBasedStateMachine):
         self.feed(m.FactsRead(attempt_id, tuple(disk.facts)))
         self.feed(m.Swept(attempt_id, disk.taken))
 
+    @rule(
+        owner=st.sampled_from([runner_pb2.SUSPENSION_OWNER_BOX_OWNER, runner_pb2.SUSPENSION_OWNER_HEALTH]),
+        reason=st.sampled_from([None, "disk full", "the owner plays"]),
+    )
+    def box_is_suspended_or_resumed(self, owner: m.Owner, reason: str | None) -> None:
+        self.suspensions.pop(owner, None)
+        if reason is not None:
+            self.suspensions[owner] = reason
+        self.feed(m.Suspension(owner, reason))
+
     # ---- what must always hold
+
+    @invariant()
+    def the_platform_knows_of_every_suspension_in_every_session(self) -> None:
+        if self.state.link is LinkPhase.LIVE:
+            told = [one.suspension for one in self.sent if one.HasField("suspension")]
+            last = told[-1] if told else self.sent[0].hello.suspension
+            assert {one.owner: one.reason for one in last.suspensions} == self.suspensions
+            # Each of them differs from the one before: nothing is told twice in a session.
+            all_told = [self.sent[0].hello.suspension, *told]
+            assert all(a != b for a, b in itertools.pairwise(all_told))
 
     @invariant()
     def an_attempt_starts_at_most_once(self) -> None:
