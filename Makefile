@@ -28,7 +28,7 @@ test-slow: $(GENERATED) ## The tests that take long
 	$(BIN)/python -m pytest -m slow --timeout 3600
 
 bench: $(GENERATED) ## Measure, and write build/bench.json
-	@$(BIN)/python -m tests.bench
+	@GRPC_VERBOSITY=ERROR $(BIN)/python -m tests.bench
 
 check: $(GENERATED) ## Format, lint, types, import directions, protos, unit tests
 	$(BIN)/ruff format --check
