@@ -28,6 +28,7 @@ from services.scheduler.catalogue import ARCHITECTURES, RATES, read_architecture
 from services.scheduler.commands import Commands
 from services.scheduler.directives import Directives
 from services.scheduler.job_api import JobApi
+from services.scheduler.lease import Lease
 from services.scheduler.queries import Queries
 from services.scheduler.rebuild import rebuild
 from services.scheduler.runner_api import RunnerApi
@@ -71,8 +72,8 @@ class Scheduler:
         )
         commands = Commands(kernel.pool, self.store, self.appender)
         self.actions = Actions(self.store, commands, kernel.clock, rates, replica, settings.window_ms)
+        self.lease = Lease(kernel.pool, kernel.clock, replica, settings.lease_ms)
         self.timers = Timers(
-            kernel.pool,
             self.actions,
             self.store,
             self.queries,
@@ -80,7 +81,6 @@ class Scheduler:
             kernel.clock,
             replica,
             kernel.shell,
-            settings.lease_ms,
         )
         self.mounts: Sequence[Mount] = [
             (
@@ -120,6 +120,7 @@ class Scheduler:
                     self.sessions,
                     self.directives,
                     kernel.clock,
+                    self.lease,
                     settings.ingest_address,
                 ),
                 "tether.scheduler.v1.RunnerSessionService",
@@ -156,6 +157,7 @@ async def serve(settings: Settings, stopping: asyncio.Event) -> None:
     scheduler = Scheduler(kernel, settings)
     scheduler.appender.start()
     server = Server(settings.listen, scheduler.mounts, kernel.shell)
+    await scheduler.lease.renew()
     await server.start()
 
     async def drain() -> None:
@@ -167,7 +169,7 @@ async def serve(settings: Settings, stopping: asyncio.Event) -> None:
             kernel.follow(scheduler.followed),
             kernel.keep_clock(),
             scheduler.directives.push(),
-            scheduler.timers.keep_lease(),
+            scheduler.lease.keep(),
             scheduler.timers.watch_sessions(),
             lead(settings.postgres_url, "scheduler.timers", scheduler.timers.lead),
         )

@@ -14,8 +14,8 @@ from services.scheduler.store import Store
 
 _log = structlog.get_logger()
 
-# Events after which a box may have something else to do.
-_CHANGES = {"RunnerStatusChanged", "RunnerSuspended", "RunnerResumed", "JobKillRequested", "JobAssigned"}
+# Events of a runner after which its box may have something else to do.
+_CHANGES = {"RunnerStatusChanged", "RunnerSuspended", "RunnerResumed"}
 
 
 class Directives:
@@ -30,7 +30,7 @@ class Directives:
     def changed(self, records: Sequence[EventRecord]) -> None:
         """Note whom the records concern; own commits and other replicas' events alike."""
         for record in records:
-            if record.type in _CHANGES and record.stream_kind == "runner":
+            if record.type in _CHANGES:
                 self._note(record.stream_id)
             elif record.type == "JobKillRequested":
                 self._note_job(record.stream_id)

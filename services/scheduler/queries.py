@@ -97,9 +97,14 @@ class Queries:
         )
         return [row["job_id"] for row in rows]
 
-    async def held(self, workspace_id: str) -> list[str]:
-        """Jobs of a workspace that a runner holds."""
+    async def workspaces_training(self) -> list[str]:
+        """Workspaces with jobs that a runner holds and that nobody has asked to stop."""
+        rows = await self._pool.fetch("select distinct workspace_id from scheduler.jobs where state_code in (2, 3)")
+        return [row["workspace_id"] for row in rows]
+
+    async def training(self, workspace_id: str) -> list[str]:
+        """Jobs of a workspace that a runner holds and that nobody has asked to stop."""
         rows = await self._pool.fetch(
-            "select job_id from scheduler.jobs where state_code in (2, 3, 4) and workspace_id = $1", workspace_id
+            "select job_id from scheduler.jobs where state_code in (2, 3) and workspace_id = $1", workspace_id
         )
         return [row["job_id"] for row in rows]

@@ -15,6 +15,7 @@ from services.rpc.shell import caller, settle
 from services.scheduler.actions import Actions
 from services.scheduler.directives import Directives
 from services.scheduler.domain.refusals import StaleReport
+from services.scheduler.lease import Lease
 from services.scheduler.sessions import Session, Sessions
 from services.scheduler.store import Store
 
@@ -36,10 +37,12 @@ class RunnerSessionApi(pb_grpc.RunnerSessionServiceServicer):
         sessions: Sessions,
         directives: Directives,
         clock: Clock,
+        lease: Lease,
         ingest_address: str,
     ) -> None:
         self._actions, self._store, self._sessions = actions, store, sessions
-        self._directives, self._clock, self._ingest_address = directives, clock, ingest_address
+        self._directives, self._clock, self._lease = directives, clock, lease
+        self._ingest_address = ingest_address
 
     async def Connect(self, requests: AsyncIterator[pb.ConnectRequest], context: Context) -> None:  # type: ignore[override]
         runner_id = caller().subject_id
@@ -109,8 +112,12 @@ class RunnerSessionApi(pb_grpc.RunnerSessionServiceServicer):
             if session.closed.is_set():
                 # An older session has nothing to say any more: its reports come again through the newer one.
                 return
-            session.heard_at_ms = self._clock.now_ms()
+            if self._lease.valid:
+                session.heard_at_ms = self._clock.now_ms()
             match request.WhichOneof("message"):
+                case "heartbeat" if not self._lease.valid:
+                    # Another process may call this session lost by now: what it does not hear must not be promised.
+                    continue
                 case "heartbeat":
                     ack = pb.HeartbeatAck(sequence=request.heartbeat.sequence, platform_at_ms=session.heard_at_ms)
                     session.send(pb.ConnectResponse(heartbeat_ack=ack))

@@ -2,16 +2,15 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 import structlog
 
 from protos.eventlog.v1.eventlog_pb2 import EventRecord
-from protos.events.v1.workspace_pb2 import QuotaExhausted
 from protos.training.v1.training_pb2 import EndReason
 from services.clock import Clock
 from services.eventlog.append import Conflict, LogUnavailable
-from services.eventlog.catalogue import payload_of
-from services.postgres import LOST, Connection, Pool
+from services.postgres import LOST, Connection
 from services.rpc.shell import Shell
 from services.scheduler.actions import Actions
 from services.scheduler.domain.placement import matches
@@ -24,6 +23,7 @@ from services.scheduler.store import Store
 _log = structlog.get_logger()
 
 _INTERVAL_S = 1.0
+_SILENT = "no heartbeat for 15 s"
 # Waiting jobs looked at in one round; the rest comes in the next.
 _QUEUE_ROUND = 1000
 # After these somebody may be placed, or stopped.
@@ -33,7 +33,6 @@ _WAKING = {"RunnerStatusChanged", "RunnerConnected", "JobSubmitted", "JobKilled"
 class Timers:
     def __init__(
         self,
-        pool: Pool,
         actions: Actions,
         store: Store,
         queries: Queries,
@@ -41,42 +40,16 @@ class Timers:
         clock: Clock,
         replica: str,
         shell: Shell,
-        lease_ms: int,
     ) -> None:
-        self._pool, self._actions, self._store, self._queries = pool, actions, store, queries
+        self._actions, self._store, self._queries = actions, store, queries
         self._sessions, self._clock, self._replica, self._shell = sessions, clock, replica, shell
-        self._lease_s = lease_ms / 1000
         self._wake = asyncio.Event()
-        self._exhausted: set[str] = set()
 
     def changed(self, records: Sequence[EventRecord]) -> None:
         """Look at the queue at once where it may have moved."""
         for record in records:
             if record.type in _WAKING:
                 self._wake.set()
-            if record.type == "QuotaExhausted":
-                event = payload_of(record)
-                if isinstance(event, QuotaExhausted) and event.period == period_of(self._clock.now_ms()):
-                    self._exhausted.add(record.workspace_id)
-
-    async def keep_lease(self) -> None:
-        """Tell the other replicas that this process lives, until cancelled."""
-        while True:
-            await _patiently("lease", self._renew)
-            await asyncio.sleep(self._lease_s / 3)
-
-    async def _renew(self) -> None:
-        await self._pool.execute(
-            "insert into scheduler.replicas (replica, expires_at) "
-            "values ($1, clock_timestamp() + make_interval(secs => $2)) "
-            "on conflict (replica) do update set expires_at = excluded.expires_at",
-            self._replica,
-            self._lease_s,
-        )
-        await self._pool.execute(
-            "delete from scheduler.replicas p where expires_at < clock_timestamp() - interval '1 hour' "
-            "and not exists (select from scheduler.runners r where r.replica = p.replica and r.connected)"
-        )
 
     async def watch_sessions(self) -> None:
         """End sessions of this process that are silent for 15 s or whose key is refused by now, until cancelled."""
@@ -85,22 +58,17 @@ class Timers:
                 if not self._shell.still_valid(session.principal):
                     session.close("the runner's secret key was withdrawn; see `tether-runner reauth`", reconnect=False)
             for session in self._sessions.silent():
-                reason = "no heartbeat for 15 s"
-                session.close(reason, reconnect=True)
-                ended = await _patiently(
-                    "session",
-                    lambda s=session: self._actions.disconnect(
-                        s.runner_id, s.epoch, s.heard_at_ms, "no heartbeat for 15 s"
-                    ),  # type: ignore[misc]
-                )
-                if ended:
+                session.close(_SILENT, reconnect=True)
+                end = partial(self._actions.disconnect, session.runner_id, session.epoch, session.heard_at_ms, _SILENT)
+                if await _patiently("session", end):
                     self._sessions.remove(session)
             await asyncio.sleep(_INTERVAL_S)
 
-    async def lead(self, _connection: Connection) -> None:
+    async def lead(self, connection: Connection) -> None:
         """What one process does for all, under its leadership."""
         while True:
-            await self._connection_alive(_connection)
+            # Raises where the connection is lost, and the leadership with it.
+            await connection.fetchval("select 1")
             await _patiently("orphans", self._end_orphans)
             await _patiently("lost", self._declare_lost)
             await _patiently("suspensions", self._lift_suspensions)
@@ -112,10 +80,6 @@ class Timers:
             except TimeoutError:
                 continue
             self._wake.clear()
-
-    async def _connection_alive(self, connection: Connection) -> None:
-        """Raises where the leadership's connection is lost, and with it the leadership."""
-        await connection.fetchval("select 1")
 
     async def _end_orphans(self) -> None:
         """Sessions of scheduler processes that are gone: heard last at their lease's end, at the latest."""
@@ -138,14 +102,15 @@ class Timers:
             await self._actions.lift_expired(runner_id)
 
     async def _stop_exhausted(self) -> None:
-        exhausted, self._exhausted = self._exhausted, set()
-        for workspace_id in exhausted:
+        """Asked anew each round: a workspace that was used up while nobody looked is seen all the same."""
+        period = period_of(self._clock.now_ms())
+        for workspace_id in await self._queries.workspaces_training():
             workspace = await self._store.workspace(workspace_id)
             gone = workspace.exhaustion if workspace is not None else None
-            if gone is None:
+            if gone is None or gone.period != period:
                 continue
-            message = f"the {gone.quota_milliminutes / 1000:.1f} compute minutes of {gone.period} are used up"
-            for job_id in await self._queries.held(workspace_id):
+            message = f"the {gone.quota_milliminutes / 1000:.2f} compute minutes of {gone.period} are used up"
+            for job_id in await self._queries.training(workspace_id):
                 try:
                     await self._actions.stop(job_id, EndReason.END_REASON_QUOTA_EXHAUSTED, message)
                 except JobIsOver:

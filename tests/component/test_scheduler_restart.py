@@ -1,17 +1,23 @@
 """A scheduler that goes and comes back: sessions continue, and those that do not are told truthfully."""
 
 import grpc
+import pytest
 
 from protos.eventlog.v1.eventlog_pb2 import EventRecord
 from protos.events.v1.runner_pb2 import RunnerDisconnected, RunnerStatus
+from protos.events.v1.workspace_pb2 import QuotaExhausted
+from protos.scheduler.v1.session_pb2 import ConnectRequest, Heartbeat
+from protos.training.v1.training_pb2 import EndReason
+from services.eventlog.append import Append, StreamAppend
 from services.eventlog.read import read_stream
 from services.postgres import Pool
 from services.scheduler import bootstrap as scheduler
+from services.scheduler.job_api import period_of
 from tests.support.box import Box, hello
-from tests.support.control import Control
+from tests.support.control import Control, control_plane
 from tests.support.eventually import eventually
-from tests.support.log import create_log, pool_on
-from tests.support.platform import DatabaseUrls
+from tests.support.log import appender_on, create_log, pool_on
+from tests.support.platform import DatabaseUrls, SharedPostgres
 from tests.support.servers import running, scheduler_settings
 
 LEASE_MS = 2_000
@@ -61,3 +67,60 @@ async def test_a_box_that_does_not_come_back_was_heard_last_when_its_schedulers_
         connected_at_ms = (await history(pool, created.runner.runner_id))[1].recorded_at_us // 1000
         assert connected_at_ms < gone.last_contact_at_ms <= told[0].recorded_at_us // 1000
         assert "is gone" in gone.reason
+
+
+async def test_a_heartbeat_is_not_acknowledged_by_a_scheduler_whose_lease_has_run_out(
+    database: DatabaseUrls, postgres: SharedPostgres
+) -> None:
+    async with control_plane(database, lease_ms=1_000) as control:
+        _, box = await control.box()
+        await box.connect()
+
+        async def beat(sequence: int) -> bool:
+            await box.say(ConnectRequest(heartbeat=Heartbeat(sequence=sequence)))
+            try:
+                return (await box.next("heartbeat_ack", timeout_s=0.2)).heartbeat_ack.sequence == sequence
+            except TimeoutError:
+                return False
+
+        assert await beat(1)
+        await postgres.stop()
+        try:
+
+            async def unheard() -> bool:
+                return not await beat(2)
+
+            await eventually(unheard)
+        finally:
+            await postgres.start()
+
+
+async def test_trainings_of_a_workspace_that_was_used_up_while_no_scheduler_ran_are_stopped(
+    database: DatabaseUrls,
+) -> None:
+    await create_log(database)
+    settings = scheduler_settings(database.scheduler)
+    async with grpc.aio.insecure_channel(settings.listen) as channel:
+        control = Control(channel, "")
+        async with running(scheduler.serve, settings):
+            created = await control.create_workspace("test")
+            control.token = created.secret
+            runner = await control.create_runner()
+            await control.dataset()
+            box = Box(channel, runner.secret_key)
+            period = period_of((await box.connect()).platform_at_ms)
+            await control.submit()
+        used_up = QuotaExhausted(period=period, quota_milliminutes=500, used_milliminutes=510)
+        stream = StreamAppend("workspace", created.workspace_id, None, [used_up])
+        async with appender_on(database.quota) as appender:
+            await appender.append(Append(created.workspace_id, [stream], actor="service:quota"))
+        async with running(scheduler.serve, settings):
+            again = Box(channel, runner.secret_key)
+            await again.connect()
+            while (wanted := await again.assignment()).stop_reason == EndReason.END_REASON_UNSPECIFIED:
+                continue
+            assert wanted.stop_reason == EndReason.END_REASON_QUOTA_EXHAUSTED
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await control.submit(runner="", queue=True)
+            assert refused.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert "0.51 of its 0.50 compute minutes" in (refused.value.details() or "")
