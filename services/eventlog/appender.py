@@ -60,6 +60,7 @@ class Appender:
         self._task: asyncio.Task[None] | None = None
         self._partitions_up_to = -1
         self._unanswered: list[tuple[Waiting, Appended | Exception]] = []
+        self._stopping = False
         # First position of a transaction whose commit may have happened unheard; zero: there is none.
         self._unheard_from = 0
 
@@ -68,6 +69,7 @@ class Appender:
 
     async def stop(self) -> None:
         """Stop at once; commands that are not settled raise LogUnavailable."""
+        self._stopping = True
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -110,6 +112,8 @@ class Appender:
                 batch = await self._transact(waiting)
             except LOST as error:
                 self._answer()
+                if self._stopping:
+                    raise asyncio.CancelledError from error
                 # The next round looks for our event ids before it inserts again.
                 _log.warning("the append waits for PostgreSQL", error=str(error), commands=len(waiting))
                 await self._disconnect()
@@ -238,9 +242,12 @@ class Appender:
                     "events", schema_name="eventlog", columns=EventRow._fields, records=batch.rows
                 )
             )
-            await asyncio.sleep(0)
-            self._answer()
-            await copying
+            try:
+                await asyncio.sleep(0)
+                self._answer()
+            finally:
+                # Also when we are cancelled here: the rollback needs the connection for itself.
+                await copying
             if self._project is not None:
                 await self._project(connection, [EventRow(*row).record() for row in batch.rows])
         if batch.requests:

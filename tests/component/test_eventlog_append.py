@@ -7,7 +7,9 @@ import asyncpg
 import pytest
 
 from protos.scheduler.v1.access_pb2 import CreateWorkspaceResponse
-from services.eventlog.append import Append, Appended, Conflict, Request, RequestIdReused
+from services.clock import PlatformClock
+from services.eventlog.append import Append, Appended, Conflict, LogUnavailable, Request, RequestIdReused
+from services.eventlog.appender import Appender
 from services.eventlog.read import Filter, read_head, read_range, read_stream
 from tests.support.log import appender_on, create_log, created, pool_on
 from tests.support.platform import DatabaseUrls, SharedPostgres
@@ -134,3 +136,25 @@ async def test_killing_postgres_under_load_loses_and_doubles_nothing(
     assert names == list(range(2000))
     by_position = {record.position: record for record in records}
     assert all(by_position[a.position].event_id == a.records[-1].event_id for a in done)
+
+
+async def test_an_appender_that_is_stopped_in_the_middle_of_a_copy_stops(
+    database: DatabaseUrls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await create_log(database)
+    appender = Appender(database.scheduler, "test", PlatformClock())
+    appender.start()
+    await appender.append(created("ws_1"))
+    copy = asyncpg.Connection.copy_records_to_table
+
+    async def cancelled_meanwhile(self: asyncpg.Connection, table: str, **more: object) -> str:
+        if table == "events":
+            # It has handed the rows to PostgreSQL and is about to answer the last batch's callers.
+            next(task for task in asyncio.all_tasks() if task.get_name() == "appender").cancel()
+        return str(await copy(self, table, **more))
+
+    monkeypatch.setattr(asyncpg.Connection, "copy_records_to_table", cancelled_meanwhile)
+    with pytest.raises(LogUnavailable):
+        async with asyncio.timeout(5):
+            await appender.append(created("ws_2"))
+    await appender.stop()
