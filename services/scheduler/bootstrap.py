@@ -33,6 +33,7 @@ from services.scheduler.queries import Queries
 from services.scheduler.rebuild import rebuild
 from services.scheduler.runner_api import RunnerApi
 from services.scheduler.session_api import RunnerSessionApi
+from services.scheduler.session_driver import SessionDriver
 from services.scheduler.sessions import Sessions
 from services.scheduler.store import Store
 from services.scheduler.timers import Timers
@@ -77,10 +78,20 @@ class Scheduler:
             self.actions,
             self.store,
             self.queries,
-            self.sessions,
             kernel.clock,
             replica,
+        )
+        self.session_driver = SessionDriver(
+            self.actions,
+            self.store,
+            self.queries,
+            self.sessions,
+            self.directives,
+            kernel.clock,
+            self.lease,
             kernel.shell,
+            replica,
+            settings.ingest_address,
         )
         self.mounts: Sequence[Mount] = [
             (
@@ -114,15 +125,7 @@ class Scheduler:
             ),
             (
                 add_RunnerSessionServiceServicer_to_server,
-                RunnerSessionApi(
-                    self.actions,
-                    self.store,
-                    self.sessions,
-                    self.directives,
-                    kernel.clock,
-                    self.lease,
-                    settings.ingest_address,
-                ),
+                RunnerSessionApi(self.sessions, self.session_driver),
                 "tether.scheduler.v1.RunnerSessionService",
             ),
         ]
@@ -161,7 +164,7 @@ async def serve(settings: Settings, stopping: asyncio.Event) -> None:
     await server.start()
 
     async def drain() -> None:
-        scheduler.sessions.close_all("this scheduler is stopping; another one takes over")
+        scheduler.sessions.drain("this scheduler is stopping; another one takes over")
 
     try:
         await run_until(
@@ -170,7 +173,7 @@ async def serve(settings: Settings, stopping: asyncio.Event) -> None:
             kernel.keep_clock(),
             scheduler.directives.push(),
             scheduler.lease.keep(),
-            scheduler.timers.watch_sessions(),
+            scheduler.session_driver.watch(),
             lead(settings.postgres_url, "scheduler.timers", scheduler.timers.lead),
         )
     finally:

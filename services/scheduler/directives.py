@@ -9,6 +9,7 @@ from protos.eventlog.v1.eventlog_pb2 import EventRecord
 from protos.events.v1.runner_pb2 import SuspensionOwner
 from protos.scheduler.v1 import session_pb2 as pb
 from services.postgres import LOST
+from services.scheduler.domain.stream import Wanted
 from services.scheduler.sessions import Session, Sessions
 from services.scheduler.store import Store
 
@@ -90,4 +91,4 @@ class Directives:
                     stop_message=job.kill_message,
                 )
             )
-        session.send(pb.ConnectResponse(directive=directive))
+        self._sessions.feed(session, Wanted(directive))

@@ -1,6 +1,6 @@
 """Lists over the scheduler's read models, always within one workspace."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from protos.scheduler.v1.job_pb2 import JobState
 from services.postgres import Pool
@@ -39,6 +39,16 @@ class Queries:
             "select r.runner_id from scheduler.runners r left join scheduler.replicas p using (replica) "
             "where r.connected and r.replica <> $1 and (p.expires_at is null or p.expires_at < clock_timestamp())",
             replica,
+        )
+        return [row["runner_id"] for row in rows]
+
+    async def connected_here(self, replica: str, known: Iterable[str]) -> list[str]:
+        """Runners whose session this process has committed, other than the known ones."""
+        rows = await self._pool.fetch(
+            "select runner_id from scheduler.runners "
+            "where connected and replica = $1 and not runner_id = any($2::text[])",
+            replica,
+            list(known),
         )
         return [row["runner_id"] for row in rows]
 

@@ -1,103 +1,149 @@
-"""Live sessions of this process: what was heard of whom and when, and what each box should do."""
+"""Open streams of this process: each a state machine with what waits to be said on it."""
 
 import asyncio
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 
 import structlog
 
 from protos.scheduler.v1 import session_pb2 as pb
 from services.clock import Clock
 from services.rpc.credentials import Principal
-from services.scheduler.domain.session import SILENCE_MS
+from services.rpc.errors import InvalidField, Unavailable
+from services.scheduler.domain import stream
 
 _log = structlog.get_logger()
 
-# Messages that may wait for a box that does not read; a fuller queue ends the session, and the next one starts afresh.
+# Messages that may wait for a box that does not read; with more than that its session ends, and the next starts afresh.
 _MAX_WAITING = 256
 
 
-@dataclass(slots=True, eq=False)
 class Session:
-    """One stream. `outgoing` is written by one task; None ends it."""
+    """One stream. Whoever serves it writes what `next_message` gives."""
 
-    runner_id: str
-    principal: Principal
-    epoch: int
-    heard_at_ms: int
-    outgoing: "asyncio.Queue[pb.ConnectResponse | None]" = field(default_factory=lambda: asyncio.Queue(_MAX_WAITING))
-    # Set where the stream has ended or should end: silence is counted from then on until 15 s are over.
-    closed: asyncio.Event = field(default_factory=asyncio.Event)
-    checks: dict[str, "asyncio.Future[pb.DatasetChecked]"] = field(default_factory=dict)
+    __slots__ = ("_hung_up", "_waiter", "_waiting", "checks", "principal", "refusal", "runner_id", "state")
 
-    def send(self, message: pb.ConnectResponse) -> None:
-        """Queue a message; a box that reads nothing is cut off."""
-        try:
-            self.outgoing.put_nowait(message)
-        except asyncio.QueueFull:
-            _log.warning("a session is closed: its box does not read", runner_id=self.runner_id)
-            self.end()
+    def __init__(self, principal: Principal, now_ms: int) -> None:
+        self.runner_id, self.principal = principal.subject_id, principal
+        self.state = stream.opened(now_ms)
+        # Why the stream ends with an error.
+        self.refusal: Exception | None = None
+        # Who waits for an answer of the box, by the id of the question.
+        self.checks: dict[str, asyncio.Future[pb.DatasetChecked]] = {}
+        self._waiting: list[pb.ConnectResponse] = []
+        self._waiter: asyncio.Future[None] | None = None
+        self._hung_up = False
 
-    def end(self) -> None:
-        """Nothing more is said or heard."""
-        if not self.closed.is_set():
-            self.closed.set()
-            if not self.outgoing.full():
-                self.outgoing.put_nowait(None)
+    @property
+    def live(self) -> bool:
+        return self.state.phase is stream.Phase.LIVE
 
-    def close(self, reason: str, reconnect: bool) -> None:
-        """Say goodbye and end the stream."""
-        if not self.closed.is_set():
-            self.send(pb.ConnectResponse(goodbye=pb.Goodbye(reason=reason, reconnect=reconnect)))
-            self.end()
+    def say(self, message: pb.ConnectResponse) -> bool:
+        """Have it written; False where too much waits already."""
+        if self._hung_up or len(self._waiting) >= _MAX_WAITING:
+            return self._hung_up
+        self._waiting.append(message)
+        self._wake()
+        return True
+
+    def hang_up(self) -> None:
+        """End the stream when all is said."""
+        self._hung_up = True
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def next_message(self) -> pb.ConnectResponse | None:
+        """What is to be written next; None where the stream is to end."""
+        while not self._waiting:
+            if self._hung_up:
+                return None
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        return self._waiting.pop(0)
 
 
 class Sessions:
-    """At most one session a runner; a newer one closes the older."""
+    """All streams of this process, and of each runner the one that counts."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._sessions: dict[str, Session] = {}
+        self._open: set[Session] = set()
+        self._of: dict[str, Session] = {}
 
-    def add(self, session: Session) -> None:
-        older = self._sessions.get(session.runner_id)
-        if older is not None and older.epoch > session.epoch:
-            session.close("a newer session of this runner is open", reconnect=False)
+    def open(self, principal: Principal) -> Session:
+        session = Session(principal, self._clock.now_ms())
+        self._open.add(session)
+        return session
+
+    def feed(self, session: Session, item: stream.Input) -> list[stream.Action]:
+        """Apply one input and carry out what concerns the stream itself; returns what has to be committed or told."""
+        session.state, actions = stream.step(session.state, item, self._clock.now_ms())
+        rest: list[stream.Action] = []
+        for action in actions:
+            match action:
+                case stream.Say(message):
+                    if not session.say(message):
+                        _log.warning("a session is closed: its box does not read", runner_id=session.runner_id)
+                        self.feed(session, stream.Broken())
+                case stream.Hangup():
+                    session.hang_up()
+                case stream.Refuse(field, value, rule):
+                    session.refusal = InvalidField(field, value, rule)
+                case stream.Postpone():
+                    session.refusal = Unavailable("this scheduler can promise nothing at the moment; connect again")
+                case stream.Answer(checked):
+                    waiting = session.checks.pop(checked.check_id, None)
+                    if waiting is not None and not waiting.done():
+                        waiting.set_result(checked)
+                case stream.Forget():
+                    self._forget(session)
+                case stream.Enter():
+                    self._enter(session)
+                    rest.append(action)
+                case _:
+                    rest.append(action)
+        return rest
+
+    def _enter(self, session: Session) -> None:
+        older = self._of.get(session.runner_id)
+        if older is not None and older.state.epoch > session.state.epoch:
+            self.feed(session, stream.Replaced(older.state.epoch))
             return
+        self._of[session.runner_id] = session
         if older is not None:
-            older.close("this box has opened a newer session", reconnect=False)
-        self._sessions[session.runner_id] = session
+            self.feed(older, stream.Replaced(session.state.epoch))
+
+    def _forget(self, session: Session) -> None:
+        self._open.discard(session)
+        if self._of.get(session.runner_id) is session:
+            del self._of[session.runner_id]
 
     def of(self, runner_id: str) -> Session | None:
         """The runner's session, if its stream is open here."""
-        session = self._sessions.get(runner_id)
-        return session if session is not None and not session.closed.is_set() else None
+        session = self._of.get(runner_id)
+        return session if session is not None and session.live else None
 
     def heard_at_ms(self, runner_id: str) -> int:
         """When the runner was heard last by this process; zero: never."""
-        session = self._sessions.get(runner_id)
-        return session.heard_at_ms if session is not None else 0
+        session = self._of.get(runner_id)
+        return session.state.heard_at_ms if session is not None else 0
 
     def replaced(self, runner_id: str, epoch: int) -> None:
-        """Another replica has opened a newer session."""
-        session = self._sessions.get(runner_id)
-        if session is not None and session.epoch < epoch:
-            del self._sessions[runner_id]
-            session.close("this box has opened a newer session", reconnect=False)
-
-    def silent(self) -> list[Session]:
-        """Sessions without a heartbeat for 15 s."""
-        now_ms = self._clock.now_ms()
-        return [session for session in self._sessions.values() if now_ms - session.heard_at_ms > SILENCE_MS]
+        """A session of this epoch was opened, here or at another replica."""
+        session = self._of.get(runner_id)
+        if session is not None:
+            self.feed(session, stream.Replaced(epoch))
 
     def all(self) -> list[Session]:
-        return list(self._sessions.values())
+        return list(self._open)
 
-    def remove(self, session: Session) -> None:
-        """Forget a session that is over."""
-        if self._sessions.get(session.runner_id) is session:
-            del self._sessions[session.runner_id]
+    def runner_ids(self) -> Iterable[str]:
+        """Runners of which a session is open here or being opened."""
+        return {session.runner_id for session in self._open}
 
-    def close_all(self, reason: str) -> None:
+    def drain(self, reason: str) -> None:
         """This process stops: the boxes come back to another, or to its successor."""
-        for session in self._sessions.values():
-            session.close(reason, reconnect=True)
+        for session in self.all():
+            self.feed(session, stream.Draining(reason))

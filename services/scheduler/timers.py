@@ -1,8 +1,7 @@
-"""What the scheduler does as time passes: silent sessions, lost trainings, the queue, exhausted workspaces."""
+"""What the scheduler does as time passes: orphaned sessions, lost trainings, the queue, exhausted workspaces."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
 
 import structlog
 
@@ -11,19 +10,16 @@ from protos.training.v1.training_pb2 import EndReason
 from services.clock import Clock
 from services.eventlog.append import Conflict, LogUnavailable
 from services.postgres import LOST, Connection
-from services.rpc.shell import Shell
 from services.scheduler.actions import Actions
 from services.scheduler.domain.placement import matches
 from services.scheduler.domain.refusals import JobIsOver, QuotaUsedUp
 from services.scheduler.job_api import period_of
 from services.scheduler.queries import Queries
-from services.scheduler.sessions import Sessions
 from services.scheduler.store import Store
 
 _log = structlog.get_logger()
 
 _INTERVAL_S = 1.0
-_SILENT = "no heartbeat for 15 s"
 # Waiting jobs looked at in one round; the rest comes in the next.
 _QUEUE_ROUND = 1000
 # After these somebody may be placed, or stopped.
@@ -31,18 +27,9 @@ _WAKING = {"RunnerStatusChanged", "RunnerConnected", "JobSubmitted", "JobKilled"
 
 
 class Timers:
-    def __init__(
-        self,
-        actions: Actions,
-        store: Store,
-        queries: Queries,
-        sessions: Sessions,
-        clock: Clock,
-        replica: str,
-        shell: Shell,
-    ) -> None:
+    def __init__(self, actions: Actions, store: Store, queries: Queries, clock: Clock, replica: str) -> None:
         self._actions, self._store, self._queries = actions, store, queries
-        self._sessions, self._clock, self._replica, self._shell = sessions, clock, replica, shell
+        self._clock, self._replica = clock, replica
         self._wake = asyncio.Event()
 
     def changed(self, records: Sequence[EventRecord]) -> None:
@@ -50,19 +37,6 @@ class Timers:
         for record in records:
             if record.type in _WAKING:
                 self._wake.set()
-
-    async def watch_sessions(self) -> None:
-        """End sessions of this process that are silent for 15 s or whose key is refused by now, until cancelled."""
-        while True:
-            for session in self._sessions.all():
-                if not self._shell.still_valid(session.principal):
-                    session.close("the runner's secret key was withdrawn; see `tether-runner reauth`", reconnect=False)
-            for session in self._sessions.silent():
-                session.close(_SILENT, reconnect=True)
-                end = partial(self._actions.disconnect, session.runner_id, session.epoch, session.heard_at_ms, _SILENT)
-                if await _patiently("session", end):
-                    self._sessions.remove(session)
-            await asyncio.sleep(_INTERVAL_S)
 
     async def lead(self, connection: Connection) -> None:
         """What one process does for all, under its leadership."""
@@ -89,7 +63,8 @@ class Timers:
                 self._store.forget("runner", runner_id)
                 continue
             expired_at_ms = await self._queries.replica_expiry_ms(runner.replica)
-            last_contact_ms = expired_at_ms or runner.last_contact_at_ms
+            # A session may be opened at the very end of a lease, and its box counts from Welcome.
+            last_contact_ms = max(expired_at_ms or 0, runner.last_contact_at_ms)
             reason = "the scheduler that held the session is gone"
             await self._actions.disconnect(runner_id, runner.epoch, last_contact_ms, reason)
 

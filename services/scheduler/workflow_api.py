@@ -104,7 +104,7 @@ class WorkflowApi(pb_grpc.WorkflowServiceServicer):
         answered: asyncio.Future[session_pb2.DatasetChecked] = asyncio.get_running_loop().create_future()
         session.checks[check_id] = answered
         ask = session_pb2.CheckDatasetOnBox(check_id=check_id, dataset=dataset)
-        session.send(session_pb2.ConnectResponse(check_dataset=ask))
+        session.say(session_pb2.ConnectResponse(check_dataset=ask))
         try:
             async with asyncio.timeout(_CHECK_TIMEOUT_S):
                 checked = await answered

@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import replace
+from typing import Any
 
 import asyncpg
 import pytest
@@ -147,7 +148,7 @@ async def test_an_appender_that_is_stopped_in_the_middle_of_a_copy_stops(
     await appender.append(created("ws_1"))
     copy = asyncpg.Connection.copy_records_to_table
 
-    async def cancelled_meanwhile(self: asyncpg.Connection, table: str, **more: object) -> str:
+    async def cancelled_meanwhile(self: asyncpg.Connection, table: str, **more: Any) -> str:
         if table == "events":
             # It has handed the rows to PostgreSQL and is about to answer the last batch's callers.
             next(task for task in asyncio.all_tasks() if task.get_name() == "appender").cancel()

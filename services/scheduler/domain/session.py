@@ -12,9 +12,6 @@ from services.scheduler.domain.job import Job
 from services.scheduler.domain.refusals import HeldByAnotherInstallation
 from services.scheduler.domain.runner import Runner, with_status
 
-# Without a heartbeat for this long a session is over.
-SILENCE_MS = 15_000
-
 _OF_THE_BOX = (SuspensionOwner.SUSPENSION_OWNER_BOX_OWNER, SuspensionOwner.SUSPENSION_OWNER_HEALTH)
 
 
