@@ -53,6 +53,10 @@ async def connect(url: str, application: str) -> "Connection":
     )
 
 
+async def _keep_as_it_is(_connection: "Connection") -> None:
+    """Nobody changes a pooled connection's session, so that putting it back need not cost a round trip."""
+
+
 async def open_pool(url: str, application: str, max_size: int = 8, patience_s: float = 60) -> "Pool":
     """Open a pool, waiting up to `patience_s` for a server that is not there yet.
 
@@ -68,6 +72,7 @@ async def open_pool(url: str, application: str, max_size: int = 8, patience_s: f
                 timeout=5,
                 command_timeout=60,
                 server_settings={**_SERVER_SETTINGS, "application_name": application},
+                reset=_keep_as_it_is,
             )
         except LOST as error:
             if waited_s >= patience_s:

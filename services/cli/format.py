@@ -34,6 +34,12 @@ def span(ms: int) -> str:
     return f"{max(ms, 0) / 1000:.1f} s" if ms < 60_000 else duration(ms)
 
 
+def whole_minutes(ms: int) -> str:
+    """`34 min`, `2 h 5 min`."""
+    hours, minutes_ = divmod(max(ms, 0) // 60_000, 60)
+    return f"{hours} h {minutes_} min" if hours else f"{minutes_} min"
+
+
 def ago(at_ms: int, now_ms: int) -> str:
     """`just now`, `4 min ago`, `3 h ago`, `5 days ago`; `never` for zero."""
     if not at_ms:
@@ -84,10 +90,10 @@ def rate(micros: int) -> str:
     return f"{value} minute{'' if value == '1' else 's'} a minute"
 
 
-def charged_milliminutes(charged_ms: int, rate_micros: int) -> int:
-    """Compute minutes × 1000 of an interval, rounded half up; the quota service rounds a sum once in the same way."""
-    exact, unit = charged_ms * rate_micros, 60 * _MICROS
-    return (2 * exact + unit) // (2 * unit)
+def charged_milliminutes(ms_micros: int) -> int:
+    """Compute minutes × 1000 of a sum of milliseconds × millionths, rounded half up as the quota service does."""
+    unit = 60 * _MICROS
+    return (2 * ms_micros + unit) // (2 * unit)
 
 
 def number(value: float) -> str:

@@ -20,7 +20,7 @@ from services.cli.errors import PlatformError
 from services.cli.live_state import LiveState
 from services.cli.states import job_state
 from services.cli.tables import facts, table
-from services.cli.words import sentence
+from services.cli.words import reason, sentence
 
 # What a part that adorns may answer without spoiling the rest.
 _MISSING = (
@@ -86,7 +86,7 @@ def _cell(number: int, share: float, right: bool) -> Text:
 def _head(job: pb.Job, now_ms: int) -> RenderableType:
     state = LiveState(job)
     interval = job.interval
-    took = fmt.span(state.elapsed_ms(now_ms)) if interval.started_at_ms else ""
+    took = fmt.span(state.elapsed_ms(now_ms)) if interval.started_at_ms or job.earlier_attempts else ""
     steps = fmt.count(state.step, "step") if state.step and took else ""
     simulated = Text(" simulated GPUs", "yellow") if job.simulated else Text("")
     waiting = f"number {job.queue_position} in the queue, for {job.waiting_for}" if job.queue_position else ""
@@ -100,9 +100,15 @@ def _head(job: pb.Job, now_ms: int) -> RenderableType:
         ("submitted", f"{fmt.moment(job.submitted_at_ms)} by {job.submitted_by}"),
         ("started", fmt.moment(interval.started_at_ms) if interval.started_at_ms else ""),
         ("took", ", ".join(part for part in (took, steps) if part)),
+        *(_earlier(number, one) for number, one in enumerate(job.earlier_attempts, 1)),
         *(("warning", Text(warning, "yellow")) for warning in job.warnings),
         ("id", Text(job.job_id, "dim")),
     )
+
+
+def _earlier(number: int, one: pb.EarlierAttempt) -> tuple[str, Text]:
+    charged = fmt.span(one.interval.charged_until_ms - one.interval.started_at_ms)
+    return f"attempt {number}", Text(f"{reason(one.reason)}: {one.message} ({fmt.count(one.steps, 'step')}, {charged})")
 
 
 def _settings(spec: TrainingSpec) -> RenderableType:
@@ -110,6 +116,8 @@ def _settings(spec: TrainingSpec) -> RenderableType:
     until = fmt.limits(limits)
     if limits.early_stopping_patience:
         until += f", or {limits.early_stopping_patience} evaluations without improvement"
+    if limits.stop_when_stalled:
+        until += f", or {fmt.count(limits.stall_minutes, 'minute')} without a step"
     every = (
         f"every {strategy.evaluation_interval_steps:,} steps" if strategy.evaluation_interval_steps else "each epoch"
     )
@@ -126,6 +134,7 @@ def _settings(spec: TrainingSpec) -> RenderableType:
         ("dataset", f"{spec.dataset.name} ({spec.dataset.location})"),
         ("architecture", spec.architecture.architecture_id),
         ("until", until),
+        ("repeats", f"up to {limits.retries}, where the box lets it down" if limits.retries else ""),
         ("hyperparameters", _hyperparameters(hyper)),
         ("checkpoints", f"{fmt.words(CheckpointPolicy, policy, 'CHECKPOINT_POLICY_')}, evaluated {every}"),
         ("evaluation", ", ".join(extra)),

@@ -213,7 +213,7 @@ def _table(jobs: list[pb.Job], now_ms: int) -> Table:
             job_state(job, now_ms, why=False),
             Text(job.runner_name).append(" simulated" if job.simulated else "", "yellow"),
             value if heading else f"{metric} {value}",
-            fmt.minutes(state.charged_milliminutes(now_ms)) if job.interval.started_at_ms else "",
+            fmt.minutes(state.charged_milliminutes(now_ms)) if state.elapsed_ms(now_ms) else "",
             fmt.ago(job.submitted_at_ms, now_ms),
         )
     return made

@@ -1,6 +1,7 @@
 """What the live view knows of one job. Pure: responses and the time come as arguments."""
 
 import math
+from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -13,6 +14,8 @@ _MAX_POINTS = 2000
 
 LOSS = "train/loss"
 VALIDATION_LOSS = "validation/loss"
+# Series over optimiser steps; those of the box go on over the attempts.
+_OF_STEPS = ("train/", "validation/")
 
 _OVER = (pb.JOB_STATE_FINISHED, pb.JOB_STATE_FAILED, pb.JOB_STATE_KILLED)
 
@@ -32,6 +35,11 @@ class Curve:
         while len(self.values) > _MAX_POINTS:
             del self.steps[-2::-2], self.values[-2::-2]
 
+    def cut(self, step: int) -> None:
+        """Forget what lies behind a step."""
+        kept = bisect_right(self.steps, step)
+        del self.steps[kept:], self.values[kept:]
+
     @property
     def last(self) -> float:
         """NaN where there is nothing yet."""
@@ -48,8 +56,14 @@ class LiveState:
 
     def take_job(self, job: pb.Job) -> None:
         """An older view, which a restart may bring, changes nothing."""
-        if job.version >= self.job.version:
-            self.job = job
+        if job.version < self.job.version:
+            return
+        if job.attempt > self.job.attempt:
+            # The steps behind its checkpoint are made again.
+            for name, curve in self.curves.items():
+                if name.startswith(_OF_STEPS):
+                    curve.cut(job.spec.resume_from.step)
+        self.job = job
 
     def take_series(self, series: Iterable[Series], fresh: bool) -> None:
         """Add points; the first response of a stream holds everything and replaces what was known."""
@@ -71,7 +85,7 @@ class LiveState:
         """The newest step that is known; 0 before the first."""
         loss = self.curves.get(LOSS)
         seen = loss.steps[-1] if loss and loss.steps else 0
-        return max(seen, self.job.evaluated_step, self.job.steps)
+        return max(seen, self.job.evaluated_step, self.job.steps, self.job.spec.resume_from.step)
 
     def total_steps(self) -> int:
         """Steps after which the training ends; 0 while that is not known."""
@@ -98,19 +112,30 @@ class LiveState:
         return -(-self.step // per_epoch) if per_epoch else 0
 
     def elapsed_ms(self, now_ms: int) -> int:
-        """How long the training process runs or ran."""
+        """How long the training process runs or ran, in all its attempts."""
+        earlier_ms = sum(
+            one.interval.charged_until_ms - one.interval.started_at_ms for one in self.job.earlier_attempts
+        )
         interval = self.job.interval
         if not interval.started_at_ms:
-            return 0
-        return max((interval.ended_at_ms or interval.charged_until_ms or now_ms) - interval.started_at_ms, 0)
+            return earlier_ms
+        until_ms = interval.ended_at_ms or interval.charged_until_ms or now_ms
+        return earlier_ms + max(until_ms - interval.started_at_ms, 0)
 
-    def charged_milliminutes(self, now_ms: int) -> int:
-        """Compute minutes × 1000 so far. A training that is cut off is charged until its deadline at most."""
+    def charged_ms(self, now_ms: int) -> int:
+        """Charged time of the current attempt. One that is cut off is charged until its deadline at most."""
         interval = self.job.interval
         if not interval.started_at_ms:
             return 0
         until_ms = interval.charged_until_ms or min(now_ms, self.job.deadline_at_ms or now_ms)
-        return charged_milliminutes(max(until_ms - interval.started_at_ms, 0), self.job.rate_micros)
+        return max(until_ms - interval.started_at_ms, 0)
+
+    def charged_milliminutes(self, now_ms: int) -> int:
+        """Compute minutes × 1000 of all attempts so far."""
+        ms_micros = self.charged_ms(now_ms) * self.job.rate_micros
+        for one in self.job.earlier_attempts:
+            ms_micros += (one.interval.charged_until_ms - one.interval.started_at_ms) * one.rate_micros
+        return charged_milliminutes(ms_micros)
 
     def share_done(self, now_ms: int) -> float | None:
         """0 to 1, by whichever limit is nearer; None while it cannot be told."""

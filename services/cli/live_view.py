@@ -13,7 +13,7 @@ from rich.text import Text
 from protos.scheduler.v1 import job_pb2 as pb
 from services.cli import format as fmt
 from services.cli.live_state import LOSS, VALIDATION_LOSS, Curve, LiveState
-from services.cli.states import job_state
+from services.cli.states import attempt, job_state
 from services.cli.words import reason
 
 _BAR_WIDTH, _SPARK_WIDTH = 40, 28
@@ -26,6 +26,8 @@ def panel(state: LiveState, now_ms: int, spinner: Spinner) -> RenderableType:
     job = state.job
     parts: list[RenderableType] = ["", _title(job), _where(state, now_ms)]
     parts += [Text.from_markup(f"[yellow]! {escape(warning)}[/]") for warning in job.warnings[:3]]
+    if job.earlier_attempts:
+        parts.append(Text(_last_attempt(job), "yellow"))
     if job.state in (pb.JOB_STATE_QUEUED, pb.JOB_STATE_ASSIGNED):
         spinner.update(text=Text(_waiting(job), "cyan"))
         parts += ["", spinner]
@@ -74,10 +76,15 @@ def plain(state: LiveState) -> str:
     said = fmt.label(pb.JobState, job.state, "JOB_STATE_")
     if state.over and job.reason:
         said += f" · {reason(job.reason)}"
+    if again := attempt(job):
+        said += f" · {again}"
+    if job.stalled_since_ms:
+        said += f" · ⚠ no step since {fmt.clock_time(job.stalled_since_ms)}"
     if state.cut_off:
         said += f" · cut off · ends itself at {fmt.clock_time(job.deadline_at_ms)}"
     if job.state == pb.JOB_STATE_QUEUED or job.state == pb.JOB_STATE_ASSIGNED:
-        return f"{said}  {_waiting(job)}"
+        why = f"; {_last_attempt(job)}" if job.earlier_attempts else ""
+        return f"{said}  {_waiting(job)}{why}"
     if state.over:
         done = fmt.count(state.step, "step") if state.step else "before its first step"
         return f"{said}  {job.message or done}"
@@ -89,10 +96,15 @@ def plain(state: LiveState) -> str:
 
 def plain_figures(state: LiveState, now_ms: int) -> str:
     """What belongs after a plain line but is no news by itself."""
-    if not state.job.interval.started_at_ms:
+    if not state.elapsed_ms(now_ms):
         return ""
     minutes = fmt.minutes(state.charged_milliminutes(now_ms))
     return f"  ({fmt.duration(state.elapsed_ms(now_ms))}, {minutes} compute minutes)"
+
+
+def _last_attempt(job: pb.Job) -> str:
+    last = job.earlier_attempts[-1]
+    return f"attempt {len(job.earlier_attempts)} ended: {reason(last.reason)}: {last.message}"
 
 
 def _title(job: pb.Job) -> RenderableType:
@@ -192,9 +204,10 @@ def _spark(curve: Curve) -> str:
 
 def _cost(state: LiveState, now_ms: int) -> str:
     job = state.job
-    charged_ms = max(job.interval.charged_until_ms - job.interval.started_at_ms, 0)
-    if not job.interval.started_at_ms:
+    if not job.interval.started_at_ms and not job.earlier_attempts:
         return "nothing: the training process never started"
     minutes = fmt.minutes(state.charged_milliminutes(now_ms))
     presumed = ", presumed until its box is heard of again" if job.interval.presumed else ""
-    return f"{minutes} compute minutes ({fmt.span(charged_ms)} at {fmt.rate(job.rate_micros)}{presumed})"
+    if job.earlier_attempts:
+        return f"{minutes} compute minutes (in {job.attempt} attempts{presumed})"
+    return f"{minutes} compute minutes ({fmt.span(state.charged_ms(now_ms))} at {fmt.rate(job.rate_micros)}{presumed})"

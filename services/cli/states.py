@@ -46,8 +46,20 @@ def job_state(job: Job, now_ms: int, *, why: bool = True) -> "Text":
 
     symbol, style = _JOBS.get(job.state, ("?", ""))
     text = Text(f"{symbol} {fmt.label(JobState, job.state, 'JOB_STATE_')}", style)
+    if again := attempt(job):
+        text.append(f" · {again}")
+    if job.stalled_since_ms and now_ms:
+        text.append(f" · ⚠ no step for {fmt.whole_minutes(now_ms - job.stalled_since_ms)}", "bold yellow")
     if job.deadline_at_ms and job.state in (JobState.JOB_STATE_RUNNING, JobState.JOB_STATE_STOPPING):
         text.append(f" · cut off · {fmt.duration(job.deadline_at_ms - now_ms)} left", "bold yellow")
     elif why and job.reason and job.state != JobState.JOB_STATE_FINISHED:
         text.append(f" · {reason(job.reason)}")
     return text
+
+
+def attempt(job: Job) -> str:
+    """`attempt 2 of 3`, `waits for attempt 2 of 3`; empty for the first, which most jobs finish in."""
+    of = job.spec.limits.retries + 1
+    if job.state == JobState.JOB_STATE_QUEUED and job.attempt:
+        return f"waits for attempt {job.attempt + 1} of {of}"
+    return f"attempt {job.attempt} of {of}" if job.attempt > 1 else ""

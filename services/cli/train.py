@@ -96,6 +96,26 @@ def run(
             help="End after so many evaluations without improvement.", rich_help_panel=_LENGTH, show_default=False
         ),
     ] = 0,
+    retries: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            help="Go on from the last checkpoint, up to so often, where the box lets it down.",
+            rich_help_panel=_LENGTH,
+            show_default=False,
+        ),
+    ] = 0,
+    stall_minutes: Annotated[
+        str,
+        typer.Option(
+            metavar="N|never",
+            help="Without a step for so long it counts as stalled.",
+            rich_help_panel=_LENGTH,
+        ),
+    ] = "30",
+    stop_when_stalled: Annotated[
+        bool, typer.Option("--stop-when-stalled", help="Stop it then.", rich_help_panel=_LENGTH)
+    ] = False,
     batch_size: Annotated[
         int, typer.Option(help="Images a step, over all GPUs.", rich_help_panel=_HYPER, show_default=False)
     ] = 0,
@@ -184,7 +204,15 @@ def run(
                 keep_best=keep_best,
             ),
             advanced_evaluation=AdvancedEvaluation(enabled=advanced_evaluation, confusion_matrix=confusion_matrix),
-            limits=Limits(epochs=epochs, steps=steps, minutes=minutes, early_stopping_patience=patience),
+            limits=Limits(
+                epochs=epochs,
+                steps=steps,
+                minutes=minutes,
+                early_stopping_patience=patience,
+                retries=retries,
+                stall_minutes=_stall_minutes(stall_minutes),
+                stop_when_stalled=stop_when_stalled,
+            ),
         )
     )
     if detach:
@@ -214,6 +242,14 @@ def architectures(context: typer.Context, as_json: AsJson = False) -> None:
         ram = _least(needs.min_cpu_ram_bytes, needs.recommended_cpu_ram_bytes)
         console().print(facts(("  about", one.description), ("  VRAM a GPU", vram), ("  CPU RAM", ram)))
         console().print()
+
+
+def _stall_minutes(text: str) -> int:
+    if text == "never":
+        return -1
+    if not (text.isascii() and text.isdigit()) or not 0 < int(text[:9]) < 10_001:
+        raise CliError(f"--stall-minutes is {text!r}; give whole minutes from 1 to 10000, or never")
+    return int(text)
 
 
 def _least(minimum_bytes: int, recommended_bytes: int) -> Text:

@@ -64,12 +64,18 @@ def _submitted(event: job.JobSubmitted) -> str:
 @_of(job.JobAssigned)
 def _assigned(event: job.JobAssigned) -> str:
     gpus = fmt.gpu_types([gpu.type for gpu in event.gpus]) + (", simulated" if event.simulated else "")
-    return f"{event.runner_name} takes it at {fmt.rate(event.rate_micros)} ({gpus})"
+    again = ""
+    if event.HasField("resume_from"):
+        where = f"from step {event.resume_from.step}" if event.resume_from.attempt_id else "from the start"
+        again = f", attempt {event.attempt}, {where}"
+    return f"{event.runner_name} takes it at {fmt.rate(event.rate_micros)} ({gpus}){again}"
 
 
 @_of(job.JobStarted)
 def _started(event: job.JobStarted) -> str:
-    return f"the training runs, with {event.weights or 'unknown'} weights; minutes count from here"
+    known = event.weights or "unknown"
+    weights = f"from checkpoint {known}" if " of " in known else f"with {known} weights"
+    return f"the training runs, {weights}; minutes count from here"
 
 
 @_of(job.JobUnreachable)
@@ -86,6 +92,11 @@ def _reachable(event: job.JobReachable) -> str:
 @_of(job.JobStalled)
 def _stalled(event: job.JobStalled) -> str:
     return f"no optimiser step since {_at(event.since_ms)}; the last was step {event.last_step}"
+
+
+@_of(job.JobProgressed)
+def _progressed(event: job.JobProgressed) -> str:
+    return f"it makes steps again, step {event.step} at {_at(event.at_ms)}"
 
 
 @_of(job.CheckpointSaved)
@@ -107,7 +118,7 @@ def _finished(event: job.JobFinished) -> str:
 
 @_of(job.JobFailed)
 def _failed(event: job.JobFailed) -> str:
-    return f"{_why(event.reason, event.message)}{_interval(event.interval)}"
+    return f"{_why(event.reason, event.message)}{_interval(event.interval)}{_again(event)}"
 
 
 @_of(job.JobKillRequested)
@@ -117,7 +128,7 @@ def _kill_requested(event: job.JobKillRequested) -> str:
 
 @_of(job.JobKilled)
 def _killed(event: job.JobKilled) -> str:
-    return f"{_why(event.reason, event.message)}{_interval(event.interval)}"
+    return f"{_why(event.reason, event.message)}{_interval(event.interval)}{_again(event)}"
 
 
 @_of(job.JobOutcomeCorrected)
@@ -240,6 +251,10 @@ def reason(value: "EndReason.ValueType") -> str:
 
 def _why(value: "EndReason.ValueType", message: str) -> str:
     return ": ".join(part for part in (reason(value), message) if part) or "no reason was given"
+
+
+def _again(event: job.JobFailed | job.JobKilled) -> str:
+    return "; the job waits for its runner and is tried again" if event.will_retry else ""
 
 
 def _interval(interval: job.ChargedInterval) -> str:

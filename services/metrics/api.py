@@ -9,7 +9,15 @@ from protos.metrics.v1 import metrics_pb2_grpc as pb_grpc
 from services.metrics.attempts import Register
 from services.metrics.hub import Hub
 from services.metrics.logs import lines_after, log_spools, starts
-from services.metrics.query import HIGHEST_STEP, LOWEST_STEP, high_waters, list_series, points_after, query
+from services.metrics.query import (
+    HIGHEST_STEP,
+    LOWEST_STEP,
+    high_waters,
+    list_series,
+    points_after,
+    query,
+    replaced_from,
+)
 from services.metrics.series import MIN_POINTS
 from services.metrics.watch import watch
 from services.rpc.errors import InvalidField
@@ -33,11 +41,12 @@ class MetricsApi(pb_grpc.MetricsServiceServicer):
         found: dict[str, pb.SeriesInfo] = {}
         for row in await list_series(self._pool, request.job_id):
             before = found.get(row.name)
+            last_step = max(row.last_step, before.last_step) if before and not row.of_trainer else row.last_step
             found[row.name] = pb.SeriesInfo(
                 name=row.name,
                 points=row.points + (before.points if before else 0),
                 first_step=min(row.first_step, before.first_step) if before else row.first_step,
-                last_step=max(row.last_step, before.last_step) if before else row.last_step,
+                last_step=last_step,
                 last_value=row.last_value,
             )
         return pb.ListSeriesResponse(series=found.values())
@@ -82,8 +91,14 @@ class MetricsApi(pb_grpc.MetricsServiceServicer):
                 if series:
                     yield pb.WatchMetricsResponse(series=series)
                 return
-            for spool_id, up_to in (await high_waters(self._pool, job_id)).items():
-                async for series in points_after(self._pool, spool_id, seen.get(spool_id, 0), up_to, request.names):
+            reached = await high_waters(self._pool, job_id)
+            moved = [spool_id for spool_id, up_to in reached.items() if up_to > seen.get(spool_id, 0)]
+            # With one attempt there is a spool for the training and one for the box.
+            several = moved and len(reached) > 2
+            replaced = replaced_from(await list_series(self._pool, job_id, request.names)) if several else {}
+            for spool_id in moved:
+                up_to, after = reached[spool_id], seen.get(spool_id, 0)
+                async for series in points_after(self._pool, spool_id, after, up_to, request.names, replaced):
                     yield pb.WatchMetricsResponse(series=series)
                 seen[spool_id] = up_to
 

@@ -28,7 +28,10 @@ class EvaluationApi(pb_grpc.EvaluationServiceServicer):
         rows = await self._pool.fetch(
             "select evaluation from (select e.evaluation, s.assigned_position, e.sequence, "
             "sum(octet_length(e.evaluation)) over (order by s.assigned_position desc, e.sequence desc) as bytes "
-            "from metrics.spools s join metrics.evaluations e using (spool_id) where s.job_id = $1) newest "
+            "from metrics.spools s join metrics.evaluations e using (spool_id) where s.job_id = $1 "
+            # Those that a later attempt has made again count no more.
+            "and not exists (select from metrics.spools l join metrics.evaluations m using (spool_id) "
+            "where l.job_id = $1 and l.assigned_position > s.assigned_position and m.step <= e.step)) newest "
             "where bytes <= $2 order by assigned_position, sequence",
             request.job_id,
             _MAX_LIST_BYTES,

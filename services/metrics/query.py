@@ -1,7 +1,7 @@
 """Reads series from PostgreSQL, reduced on the way: memory is bounded by a block, not by the series."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from protos.metrics.v1 import metrics_pb2 as pb
@@ -29,12 +29,16 @@ class SeriesRow:
     first_step: int
     last_step: int
     last_value: float
+    spool_id: int
+    # Its steps are those of the optimiser, which the attempts of a job share.
+    of_trainer: bool
 
 
 async def list_series(connection: Connection | Pool, job_id: str, names: Sequence[str] = ()) -> list[SeriesRow]:
     """By name; series of the same name in the order of their attempts."""
     rows = await connection.fetch(
-        "select r.series_id, r.name, r.points, r.first_step, r.last_step, r.last_value "
+        "select r.series_id, r.name, r.points, r.first_step, r.last_step, r.last_value, s.spool_id, "
+        "s.spool = 'trainer' as of_trainer "
         "from metrics.spools s join metrics.series r using (spool_id) "
         "where s.job_id = $1 and (cardinality($2::text[]) = 0 or r.name = any($2)) "
         "order by r.name, s.assigned_position, s.spool_id",
@@ -42,6 +46,23 @@ async def list_series(connection: Connection | Pool, job_id: str, names: Sequenc
         list(names),
     )
     return [SeriesRow(*row.values()) for row in rows]
+
+
+def replaced_from(rows: Sequence[SeriesRow]) -> dict[int, int]:
+    """Series id → the step from which on a later attempt has made the steps again. Pure.
+
+    `rows` as `list_series` orders them; series that nothing replaces are left out. Of two attempts the later one wins
+    from the first step that it has measured.
+    """
+    found: dict[int, int] = {}
+    first: dict[str, int] = {}
+    for row in reversed(rows):
+        if not row.of_trainer or not row.points:
+            continue
+        if row.name in first:
+            found[row.series_id] = first[row.name]
+        first[row.name] = min(row.first_step, first.get(row.name, row.first_step))
+    return found
 
 
 async def query(
@@ -54,6 +75,7 @@ async def query(
 ) -> list[pb.Series]:
     """Series by name, each the attempts' points one after another, each attempt's by step, reduced to `max_points`.
 
+    Of an attempt that a later one repeats, only the points before that one's first are told.
     Where all series together would pass MAX_RESPONSE_POINTS, each gets fewer. Empty series are left out.
     """
     wanted = await list_series(connection, job_id, names)
@@ -61,8 +83,10 @@ async def query(
         return []
     max_points = max(min(max_points, MAX_RESPONSE_POINTS // len({row.name for row in wanted})), MIN_POINTS)
     parts: dict[int, Points] = {}
+    replaced = replaced_from(wanted)
     async for series_id, chunks in _blocks(connection, [row.series_id for row in wanted], from_step, to_step):
-        parts[series_id] = await _fold(parts.get(series_id), chunks, max_points, from_step, to_step)
+        last_step = min(to_step, replaced.get(series_id, HIGHEST_STEP) - 1) if series_id in replaced else to_step
+        parts[series_id] = await _fold(parts.get(series_id), chunks, max_points, from_step, last_step)
     found: dict[str, list[Points]] = {}
     for row in wanted:
         if len(parts.get(row.series_id, ())):
@@ -120,13 +144,14 @@ async def high_waters(connection: Connection | Pool, job_id: str) -> dict[int, i
 
 
 async def points_after(
-    pool: Pool, spool_id: int, sequence: int, up_to: int, names: Sequence[str]
+    pool: Pool, spool_id: int, sequence: int, up_to: int, names: Sequence[str], replaced: Mapping[int, int]
 ) -> AsyncIterator[list[pb.Series]]:
     """What a spool got after `sequence`, up to and with `up_to`, in the order of arrival, in pieces that fit a
-    response."""
+    response. `replaced` as `replaced_from` gives it: what lies behind is left out."""
     while sequence < up_to:
         rows = await pool.fetch(
-            "select c.sequence, r.name, c.points, c.first_step, c.last_step, c.first_at_ms, c.steps, c.values, c.at_ms "
+            "select c.sequence, c.series_id, r.name, c.points, c.first_step, c.last_step, c.first_at_ms, c.steps, "
+            "c.values, c.at_ms "
             "from metrics.chunks c join metrics.series r using (series_id) "
             "where c.spool_id = $1 and c.sequence > $2 and c.sequence <= $3 "
             "and (cardinality($4::text[]) = 0 or r.name = any($4)) "
@@ -141,16 +166,23 @@ async def points_after(
         points = 0
         for row in rows:
             if points + row["points"] > MAX_RESPONSE_POINTS:
-                yield _decoded(chunks)
+                yield _decoded(chunks, replaced)
                 chunks, points = {}, 0
-            chunks.setdefault(row["name"], []).append(row)
-            points += row["points"]
+            if row["first_step"] < replaced.get(row["series_id"], HIGHEST_STEP):
+                chunks.setdefault(row["name"], []).append(row)
+                points += row["points"]
         if chunks:
-            yield _decoded(chunks)
+            yield _decoded(chunks, replaced)
         if len(rows) < _FETCH_ROWS:
             return
         sequence = rows[-1]["sequence"]
 
 
-def _decoded(chunks: dict[str, list[Chunk]]) -> list[pb.Series]:
-    return [decode(rows).to_proto(name) for name, rows in chunks.items()]
+def _decoded(chunks: dict[str, list[Chunk]], replaced: Mapping[int, int]) -> list[pb.Series]:
+    series = []
+    for name, rows in chunks.items():
+        points = decode(rows)
+        if (from_step := replaced.get(rows[0]["series_id"])) is not None:
+            points = points.take(points.steps < from_step)
+        series.append(points.to_proto(name))
+    return series

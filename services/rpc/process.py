@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+import resource
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
@@ -22,6 +23,7 @@ def main(program: str, model: type[Settings], serve: Callable[[Settings, asyncio
         settings = load(model, program)
         _configure_logging(program)
         spare_the_collector()
+        open_as_many_files_as_permitted()
         uvloop.run(_until_signalled(serve, settings))
     except StartRefused as error:
         print(f"tether {program}: {error}", file=sys.stderr)
@@ -37,6 +39,12 @@ def spare_the_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 50, 100)
+
+
+def open_as_many_files_as_permitted() -> None:
+    """Each box holds a connection, and many systems permit 1,024 open files until a process asks for more."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 async def _until_signalled(serve: Callable[[Settings, asyncio.Event], Awaitable[None]], settings: Settings) -> None:

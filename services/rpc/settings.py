@@ -102,7 +102,11 @@ def load(model: type[Settings], program: str) -> Settings:
     token = _file.set(Path(name) if name else None)
     try:
         source: CliSettingsSource[Any] = CliSettingsSource(
-            model, cli_parse_args=arguments, cli_prog_name=f"python -m services.{program}", cli_kebab_case=True
+            model,
+            cli_parse_args=arguments,
+            cli_prog_name=f"python -m services.{program}",
+            cli_kebab_case=True,
+            cli_implicit_flags=True,
         )
         settings = model(_cli_settings_source=source)
     except ValidationError as error:

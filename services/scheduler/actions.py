@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from google.protobuf.message import Message
 
 from protos.eventlog.v1.eventlog_pb2 import EventRecord
+from protos.scheduler.v1.job_pb2 import JobState
 from protos.scheduler.v1.session_pb2 import Hello, Report, SuspensionState
 from services.clock import Clock
 from services.eventlog.append import StreamAppend
@@ -21,6 +22,7 @@ from services.scheduler.domain.runner import Runner
 from services.scheduler.store import Store
 
 ACTOR = "service:scheduler"
+_QUEUED = JobState.JOB_STATE_QUEUED
 
 Both = tuple[Sequence[Message], Sequence[Message]]
 
@@ -49,11 +51,12 @@ class Actions:
             lambda runner, job: session.disconnect(runner, job, epoch, last_contact_ms, reason, self._clock.now_ms()),
         )
 
-    async def box_suspensions(self, runner_id: str, state: SuspensionState) -> None:
+    async def box_suspensions(self, runner_id: str, epoch: int, state: SuspensionState) -> None:
+        """Commit what the session of `epoch` says of the box's own suspensions."""
         await self._on_runner(
             runner_id,
             f"runner:{runner_id}",
-            lambda runner, _job: (session.box_suspensions(runner, state, self._clock.now_ms()), []),
+            lambda runner, _job: (session.box_suspensions(runner, epoch, state, self._clock.now_ms()), []),
         )
 
     async def lift_expired(self, runner_id: str) -> None:
@@ -81,7 +84,7 @@ class Actions:
 
         async def decide() -> Decision:
             job, runner = await self._store.job(job_id), await self._store.runner(runner_id)
-            if job is None or runner is None or job.attempt_id or job.over or not placement.matches(runner, job):
+            if job is None or runner is None or job.state != _QUEUED or not placement.matches(runner, job):
                 return Decision("", [])
             workspace = await self._store.workspace(job.workspace_id)
             if workspace is not None:
@@ -101,7 +104,7 @@ class Actions:
         await self._commands.run(ACTOR, decide)
 
     async def expire(self, job_id: str) -> None:
-        await self._on_job(job_id, lambda job, _runner: (attempt.expire(job, self._clock.now_ms()), []))
+        await self._on_job(job_id, lambda job, runner: (attempt.expire(job, runner, self._clock.now_ms()), []))
 
     async def declare_lost(self, job_id: str) -> None:
         """Say that a training which was cut off must have ended, once rule 3 allows it."""
@@ -130,7 +133,8 @@ class Actions:
             job = await self._store.job(job_id)
             if job is None:
                 return Decision("", [])
-            runner = await self._store.runner(job.runner_id) if job.runner_id else None
+            runner_id = job.runner_id or job.requested_runner_id
+            runner = await self._store.runner(runner_id) if runner_id else None
             job_events, runner_events = decide(job, runner)
             return self._decision(runner, runner_events, job, job_events)
 
@@ -145,4 +149,4 @@ class Actions:
         if runner is not None and runner_events:
             streams.append(StreamAppend("runner", runner.runner_id, runner.version, runner_events))
         workspace_id = runner.workspace_id if runner is not None else job.workspace_id if job is not None else ""
-        return Decision(workspace_id, streams)
+        return Decision(workspace_id, streams, job.correlation_id if job is not None and job_events else "")

@@ -26,6 +26,7 @@ from services.scheduler.access_api import AccessApi
 from services.scheduler.actions import Actions
 from services.scheduler.catalogue import ARCHITECTURES, RATES, read_architectures, read_rates
 from services.scheduler.commands import Commands
+from services.scheduler.contacts import Contacts
 from services.scheduler.directives import Directives
 from services.scheduler.job_api import JobApi
 from services.scheduler.lease import Lease
@@ -66,6 +67,7 @@ class Scheduler:
         replica = f"{socket.gethostname()[:60]}-{new_id('req')[4:12]}"
         self.store, self.queries = Store(kernel.pool), Queries(kernel.pool)
         self.sessions = Sessions(kernel.clock)
+        self.contacts = Contacts(kernel.pool, self.store, self.sessions, kernel.clock)
         self.runners_hub, self.jobs_hub = Hub(), Hub()
         self.directives = Directives(self.store, self.sessions)
         self.appender = Appender(
@@ -78,8 +80,10 @@ class Scheduler:
             self.actions,
             self.store,
             self.queries,
+            self.contacts,
             kernel.clock,
             replica,
+            settings.lease_ms,
         )
         self.session_driver = SessionDriver(
             self.actions,
@@ -101,7 +105,16 @@ class Scheduler:
             ),
             (
                 add_RunnerServiceServicer_to_server,
-                RunnerApi(kernel, commands, self.store, self.queries, self.sessions, self.runners_hub, rates),
+                RunnerApi(
+                    kernel,
+                    commands,
+                    self.store,
+                    self.queries,
+                    self.sessions,
+                    self.contacts,
+                    self.runners_hub,
+                    rates,
+                ),
                 "tether.scheduler.v1.RunnerService",
             ),
             (
@@ -173,6 +186,7 @@ async def serve(settings: Settings, stopping: asyncio.Event) -> None:
             kernel.keep_clock(),
             scheduler.directives.push(),
             scheduler.lease.keep(),
+            scheduler.contacts.keep(),
             scheduler.session_driver.watch(),
             lead(settings.postgres_url, "scheduler.timers", scheduler.timers.lead),
         )

@@ -29,6 +29,8 @@ class Decision:
 
     workspace_id: str
     streams: Sequence[StreamAppend]
+    # For a command that nobody called: what it follows from.
+    correlation_id: str = ""
 
     @property
     def empty(self) -> bool:
@@ -92,7 +94,8 @@ class Commands:
             if decision.empty:
                 return None
             streams = [stream for stream in decision.streams if stream.events]
-            append = Append(decision.workspace_id, streams, actor, correlation, request=identity, respond=respond)
+            cause = correlation or decision.correlation_id
+            append = Append(decision.workspace_id, streams, actor, cause, request=identity, respond=respond)
             try:
                 return await self._appender.append(append)
             except Conflict as conflict:

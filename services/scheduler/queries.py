@@ -33,14 +33,14 @@ class Queries:
         )
         return found
 
-    async def connected_elsewhere(self, replica: str) -> list[str]:
+    async def orphans(self, replica: str) -> list[Runner]:
         """Runners whose session is held by a scheduler process that is gone."""
         rows = await self._pool.fetch(
-            "select r.runner_id from scheduler.runners r left join scheduler.replicas p using (replica) "
+            "select r.state from scheduler.runners r left join scheduler.replicas p using (replica) "
             "where r.connected and r.replica <> $1 and (p.expires_at is null or p.expires_at < clock_timestamp())",
             replica,
         )
-        return [row["runner_id"] for row in rows]
+        return [load(row["state"], Runner) for row in rows]
 
     async def connected_here(self, replica: str, known: Iterable[str]) -> list[str]:
         """Runners whose session this process has committed, other than the known ones."""
@@ -80,9 +80,10 @@ class Queries:
         return [load(row["state"], Job) for row in rows]
 
     async def queued(self, limit: int) -> list[Job]:
-        """Waiting jobs of all workspaces, in the order of their submission."""
+        """Waiting jobs of all workspaces: those that are tried again, then the others by their submission."""
         rows = await self._pool.fetch(
-            "select state from scheduler.jobs where state_code = $1 order by submitted_position limit $2",
+            "select state from scheduler.jobs where state_code = $1 "
+            "order by waits_for_retry desc, submitted_position limit $2",
             JobState.JOB_STATE_QUEUED,
             limit,
         )
@@ -92,10 +93,12 @@ class Queries:
         """The job's place among the waiting ones of its workspace, from 1."""
         before: int = await self._pool.fetchval(
             "select count(*) from scheduler.jobs "
-            "where state_code = $1 and workspace_id = $2 and submitted_position < $3",
+            "where state_code = $1 and workspace_id = $2 "
+            "and (not waits_for_retry, submitted_position) < (not $4::boolean, $3::bigint)",
             JobState.JOB_STATE_QUEUED,
             job.workspace_id,
             job.position,
+            job.waits_for_retry,
         )
         return before + 1
 

@@ -17,6 +17,7 @@ from services.rpc.kernel import Kernel
 from services.rpc.shell import caller
 from services.rpc.watch import Hub, Told
 from services.scheduler.commands import Commands, Decision
+from services.scheduler.contacts import Contacts
 from services.scheduler.domain import runner as domain
 from services.scheduler.domain.placement import Rates
 from services.scheduler.domain.runner import Runner
@@ -39,11 +40,12 @@ class RunnerApi(pb_grpc.RunnerServiceServicer):
         store: Store,
         queries: Queries,
         sessions: Sessions,
+        contacts: Contacts,
         hub: Hub,
         rates: Rates,
     ) -> None:
         self._kernel, self._commands, self._store, self._queries = kernel, commands, store, queries
-        self._sessions, self._hub, self._rates = sessions, hub, rates
+        self._sessions, self._contacts, self._hub, self._rates = sessions, contacts, hub, rates
 
     async def CreateRunner(
         self,
@@ -87,7 +89,7 @@ class RunnerApi(pb_grpc.RunnerServiceServicer):
     ) -> pb.ListRunnersResponse:
         await self._kernel.reached(request.min_position)
         runners = await self._queries.runners(caller().workspace_id)
-        return pb.ListRunnersResponse(runners=[await self._view(runner) for runner in runners])
+        return pb.ListRunnersResponse(runners=await self._views(runners))
 
     async def WatchRunners(
         self,
@@ -97,7 +99,7 @@ class RunnerApi(pb_grpc.RunnerServiceServicer):
         principal = caller()
         with self._hub.watch(principal.workspace_id) as watcher:
             runners = await self._queries.runners(principal.workspace_id)
-            yield pb.WatchRunnersResponse(runners=[await self._view(runner) for runner in runners])
+            yield pb.WatchRunnersResponse(runners=await self._views(runners))
             told = Told()
             for runner in runners:
                 told.news(runner.runner_id, runner.version)
@@ -106,7 +108,7 @@ class RunnerApi(pb_grpc.RunnerServiceServicer):
                 found = [r for runner_id in changed if (r := await self._store.runner(runner_id)) is not None]
                 news = [runner for runner in found if told.news(runner.runner_id, runner.version)]
                 if news or not changed:
-                    yield pb.WatchRunnersResponse(runners=[await self._view(runner) for runner in news])
+                    yield pb.WatchRunnersResponse(runners=await self._views(news))
 
     async def SuspendRunner(
         self,
@@ -228,6 +230,19 @@ class RunnerApi(pb_grpc.RunnerServiceServicer):
         return runner
 
     async def _view(self, runner: Runner) -> pb.Runner:
-        job = await self._store.job(runner.job_id) if runner.job_id else None
-        heard_at_ms = self._sessions.heard_at_ms(runner.runner_id) if runner.connected else 0
-        return runner_view(runner, job, self._rates, heard_at_ms or runner.last_contact_at_ms)
+        return (await self._views([runner]))[0]
+
+    async def _views(self, runners: Sequence[Runner]) -> list[pb.Runner]:
+        """As people see them. Of a session that another process holds, the last contact is half a minute old."""
+        here = {r.runner_id: self._sessions.heard_at_ms(r.runner_id) for r in runners if r.connected}
+        elsewhere = [runner_id for runner_id, heard_at_ms in here.items() if not heard_at_ms]
+        contacts = await self._contacts.of(elsewhere) if elsewhere else {}
+        views = []
+        for runner in runners:
+            job = await self._store.job(runner.job_id) if runner.job_id else None
+            heard_at_ms = here.get(runner.runner_id, 0)
+            if (contact := contacts.get(runner.runner_id)) is not None:
+                heard_at_ms = contact.heard_at_ms
+            last_contact_ms = max(heard_at_ms, runner.last_contact_at_ms)
+            views.append(runner_view(runner, job, self._rates, last_contact_ms))
+        return views

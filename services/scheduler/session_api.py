@@ -16,6 +16,8 @@ from services.scheduler.sessions import Session, Sessions
 # A box that has not taken a message by then is not there.
 _WRITE_TIMEOUT_S = 20
 
+_CANCELLATION_S = 0.5
+
 Context: TypeAlias = "grpc.aio.ServicerContext[pb.ConnectRequest, pb.ConnectResponse]"
 
 
@@ -40,6 +42,8 @@ class RunnerSessionApi(pb_grpc.RunnerSessionServiceServicer):
         try:
             async for request in requests:
                 await self._driver.heard(session, request)
+            # A broken stream ends like this as well, and is cancelled a moment later.
+            await asyncio.sleep(_CANCELLATION_S)
             await self._driver.half_closed(session)
         except Exception as error:
             session.refusal = error

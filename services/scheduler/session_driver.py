@@ -66,7 +66,7 @@ class SessionDriver:
                 case stream.Commit(report):
                     await self._report(session, report)
                 case stream.Suspend(state):
-                    await self._actions.box_suspensions(session.runner_id, state)
+                    await self._actions.box_suspensions(session.runner_id, session.state.epoch, state)
                 case stream.Disconnect(epoch, last_contact_ms, reason):
                     await self._actions.disconnect(session.runner_id, epoch, last_contact_ms, reason)
                     await self.take(session, stream.Left())

@@ -35,10 +35,14 @@ class _Kind:
     key: str
     # Columns besides key, workspace, version and state, with their values.
     columns: Callable[[Any], dict[str, Any]]
+    # Other services append to these streams too; the rest is written with every one of its events.
+    shared: bool = False
 
 
 _KINDS = {
-    "workspace": _Kind(Workspace, workspaces.evolve, "workspaces", "workspace_id", lambda w: {"name": w.name}),
+    "workspace": _Kind(
+        Workspace, workspaces.evolve, "workspaces", "workspace_id", lambda w: {"name": w.name}, shared=True
+    ),
     "runner": _Kind(
         Runner,
         runners.evolve,
@@ -64,6 +68,7 @@ _KINDS = {
             "state_code": j.state,
             "runner_id": j.runner_id or j.requested_runner_id,
             "submitted_position": j.position,
+            "waits_for_retry": j.waits_for_retry,
         },
     ),
 }
@@ -77,6 +82,7 @@ def envelope_of(record: EventRecord) -> Envelope:
         record.recorded_at_us // 1000,
         record.actor,
         record.position,
+        record.correlation_id,
     )
 
 
@@ -116,12 +122,12 @@ class Store:
     async def _read(
         self, connection: Connection, kind: str, stream_id: str, before_version: int | None = None
     ) -> Aggregate | None:
-        """The row, and what the log has after it: other services append to workspaces too."""
+        """The row, and where others append to such streams, what the log has after it."""
         of = _KINDS[kind]
         text = await connection.fetchval(f"select state from scheduler.{of.table} where {of.key} = $1", stream_id)
         state = load(text, of.type) if text is not None else None
         after = state.version if state is not None else 0
-        if before_version is None or after < before_version - 1:
+        if of.shared and (before_version is None or after < before_version - 1):
             for record in await read_stream(connection, kind, stream_id, after):
                 if before_version is None or record.stream_version < before_version:
                     state = of.evolve(state, payload_of(record), envelope_of(record))

@@ -26,7 +26,11 @@ _RANGES: dict[str, tuple[float, float]] = {
     "limits.steps": (1, 1_000_000_000),
     "limits.minutes": (1, 100_000),
     "limits.early_stopping_patience": (1, 10_000),
+    "limits.retries": (1, 20),
+    "limits.stall_minutes": (1, 10_000),
 }
+# Instead of stall minutes: the training never counts as stalled.
+_NEVER = -1
 
 
 def check_settings(request: SubmitJobRequest) -> None:
@@ -34,11 +38,14 @@ def check_settings(request: SubmitJobRequest) -> None:
     for path, (lowest, highest) in _RANGES.items():
         group, _, name = path.partition(".")
         value = getattr(getattr(request, group), name)
+        if path == "limits.stall_minutes" and value == _NEVER:
+            continue
         # `not (a <= b)` holds for NaN too.
         if value != 0 and not lowest <= value <= highest:
             raise InvalidField(path, value, f"it must be from {lowest:g} to {highest:g}, or 0 for the default")
-    if request.limits.retries:
-        raise InvalidField("limits.retries", request.limits.retries, "repeats come with a later version; leave it at 0")
+    if request.limits.stop_when_stalled and request.limits.stall_minutes == _NEVER:
+        rule = "it contradicts stall_minutes -1, with which no training counts as stalled; leave out one of the two"
+        raise InvalidField("limits.stop_when_stalled", True, rule)
     if request.advanced_evaluation.enabled:
         rule = "previews and recommendations come with a later version; the confusion matrix is there, free of charge"
         raise InvalidField("advanced_evaluation.enabled", True, rule)

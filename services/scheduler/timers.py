@@ -11,6 +11,7 @@ from services.clock import Clock
 from services.eventlog.append import Conflict, LogUnavailable
 from services.postgres import LOST, Connection
 from services.scheduler.actions import Actions
+from services.scheduler.contacts import Contacts, last_contact_ms
 from services.scheduler.domain.placement import matches
 from services.scheduler.domain.refusals import JobIsOver, QuotaUsedUp
 from services.scheduler.job_api import period_of
@@ -20,6 +21,8 @@ from services.scheduler.store import Store
 _log = structlog.get_logger()
 
 _INTERVAL_S = 1.0
+# Events come in thousands when a fleet comes back: they are looked at together.
+_BREATH_S = 0.05
 # Waiting jobs looked at in one round; the rest comes in the next.
 _QUEUE_ROUND = 1000
 # After these somebody may be placed, or stopped.
@@ -27,9 +30,18 @@ _WAKING = {"RunnerStatusChanged", "RunnerConnected", "JobSubmitted", "JobKilled"
 
 
 class Timers:
-    def __init__(self, actions: Actions, store: Store, queries: Queries, clock: Clock, replica: str) -> None:
-        self._actions, self._store, self._queries = actions, store, queries
-        self._clock, self._replica = clock, replica
+    def __init__(
+        self,
+        actions: Actions,
+        store: Store,
+        queries: Queries,
+        contacts: Contacts,
+        clock: Clock,
+        replica: str,
+        lease_ms: int,
+    ) -> None:
+        self._actions, self._store, self._queries, self._contacts = actions, store, queries, contacts
+        self._clock, self._replica, self._lease_ms = clock, replica, lease_ms
         self._wake = asyncio.Event()
 
     def changed(self, records: Sequence[EventRecord]) -> None:
@@ -53,20 +65,21 @@ class Timers:
                     await self._wake.wait()
             except TimeoutError:
                 continue
+            await asyncio.sleep(_BREATH_S)
             self._wake.clear()
 
     async def _end_orphans(self) -> None:
         """Sessions of scheduler processes that are gone: heard last at their lease's end, at the latest."""
-        for runner_id in await self._queries.connected_elsewhere(self._replica):
-            runner = await self._store.runner(runner_id)
-            if runner is None or not runner.connected:
-                self._store.forget("runner", runner_id)
-                continue
+        orphans = await self._queries.orphans(self._replica)
+        contacts = await self._contacts.of([runner.runner_id for runner in orphans]) if orphans else {}
+        for runner in orphans:
             expired_at_ms = await self._queries.replica_expiry_ms(runner.replica)
-            # A session may be opened at the very end of a lease, and its box counts from Welcome.
-            last_contact_ms = max(expired_at_ms or 0, runner.last_contact_at_ms)
+            heard_ms = last_contact_ms(
+                runner, contacts.get(runner.runner_id), expired_at_ms, self._lease_ms, self._clock.now_ms()
+            )
             reason = "the scheduler that held the session is gone"
-            await self._actions.disconnect(runner_id, runner.epoch, last_contact_ms, reason)
+            # The epoch as it was looked up: a box that has come back meanwhile has a session of another one.
+            await self._actions.disconnect(runner.runner_id, runner.epoch, heard_ms, reason)
 
     async def _declare_lost(self) -> None:
         for job_id in await self._queries.cut_off():
@@ -98,11 +111,14 @@ class Timers:
             return
         now_ms = self._clock.now_ms()
         free = {}
+        known: set[str] = set()
         for workspace_id in {job.workspace_id for job in queued}:
             found = await self._queries.runners(workspace_id)
+            known.update(runner.runner_id for runner in found)
             free[workspace_id] = [runner for runner in found if runner.placeable]
         for job in queued:
-            if job.queue_expires_at_ms <= now_ms:
+            wanted = job.wanted_runner_id
+            if job.queue_expires_at_ms <= now_ms or (wanted and wanted not in known):
                 await self._actions.expire(job.job_id)
                 continue
             for runner in free[job.workspace_id]:

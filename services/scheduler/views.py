@@ -59,6 +59,9 @@ def job_view(job: Job) -> job_pb2.Job:
         steps=job.steps,
         epochs=job.epochs,
         version=job.version,
+        attempt=job.attempt,
+        earlier_attempts=job.earlier,
+        stalled_since_ms=job.stalled_since_ms,
     )
 
 

@@ -74,11 +74,13 @@ async def test_a_long_series_is_reduced_and_keeps_its_spikes(metrics: Metrics) -
     assert response.series[0].at_ms[0] == 1_012_300
 
 
-async def test_late_steps_are_merged_by_step_and_attempts_follow_one_another(metrics: Metrics, log: Log) -> None:
+async def test_late_steps_are_merged_by_step_and_of_two_attempts_the_later_one_wins_from_its_first_step_on(
+    metrics: Metrics, log: Log
+) -> None:
     await metrics.report(batch(1, [point(1, a=1), point(5, a=5)]), batch(3, [point(3, a=3), point(2, a=2, b=2)]))
     await log.attempt(JOB, "at_two")
     await metrics.report(batch(1, [point(3, a=33), point(9, a=99)], attempt_id="at_two"))
-    assert await metrics.points() == {"a": [(1, 1), (2, 2), (3, 3), (5, 5), (3, 33), (9, 99)], "b": [(2, 2)]}
+    assert await metrics.points() == {"a": [(1, 1), (2, 2), (3, 33), (9, 99)], "b": [(2, 2)]}
     assert await metrics.points(names=["b", "unknown"]) == {"b": [(2, 2)]}
     response = await metrics.metrics.ListSeries(
         metrics_pb2.ListSeriesRequest(job_id=JOB), metadata=metadata(TOKEN), timeout=10

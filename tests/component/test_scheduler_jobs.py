@@ -280,7 +280,7 @@ async def test_an_uninstalled_runner_is_gone_and_its_name_is_free(database: Data
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("limits", Limits(retries=1)), ("advanced_evaluation", AdvancedEvaluation(enabled=True))],
+    [("advanced_evaluation", AdvancedEvaluation(enabled=True))],
 )
 async def test_what_is_not_built_yet_is_refused_and_not_charged(
     database: DatabaseUrls, field: str, value: object

@@ -15,7 +15,7 @@ from services.quota.domain.minutes import to_milliminutes
 
 @given(st.integers(0, 10**12), st.integers(0, 10**9))
 def test_minutes_are_rounded_as_the_quota_service_rounds_them(charged_ms: int, rate_micros: int) -> None:
-    assert fmt.charged_milliminutes(charged_ms, rate_micros) == to_milliminutes(charged_ms * rate_micros)
+    assert fmt.charged_milliminutes(charged_ms * rate_micros) == to_milliminutes(charged_ms * rate_micros)
 
 
 @pytest.mark.parametrize(

@@ -208,9 +208,9 @@ def test_a_waiting_job_is_stopped_at_once_a_running_one_through_its_box_and_one_
 
 
 def test_a_job_that_waits_too_long_expires_and_one_that_runs_does_not() -> None:
-    assert attempt.expire(given.job(), T0 + 999) == []
-    assert types(attempt.expire(given.job(), T0 + 1000)) == ["JobKilled"]
-    assert attempt.expire(given.job(given.assigned()), T0 + 1000) == []
+    assert attempt.expire(given.job(), None, T0 + 999) == []
+    assert types(attempt.expire(given.job(), None, T0 + 1000)) == ["JobKilled"]
+    assert attempt.expire(given.job(given.assigned()), None, T0 + 1000) == []
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,10 @@ GRACE_MS = 30_000
 _CLOCK_RESERVE_MS = 5_000
 # Three heartbeats: a session that is closed was heard at most this long ago.
 _HEARD_SHORTLY_BEFORE_MS = 15_000
+# How long a job waits for its runner to try it again.
+RETRY_LIFETIME_MS = 24 * 3600 * 1000
+# The box let the training down, so that the same once more may succeed.
+_RETRIED = frozenset({EndReason.END_REASON_INFRASTRUCTURE, EndReason.END_REASON_HOST_REBOOTED})
 
 
 def lost_after_ms(window_ms: int) -> int:
@@ -34,8 +38,11 @@ def moment_ms(moment: BoxMoment, earliest_ms: int, latest_ms: int) -> int:
 def report(job: Job, runner: Runner, told: Report, now_ms: int) -> tuple[Sequence[Message], Sequence[Message]]:
     """Events of the job and of the runner for one report of the box; none for a repeat.
 
-    Raises StaleReport for an attempt that is not the job's last, or was never this runner's.
+    Raises StaleReport for an attempt that is not of the job, or was never this runner's.
     """
+    if job.runner_id == runner.runner_id and any(one.attempt_id == told.attempt_id for one in job.earlier):
+        # All of it was settled before the next attempt was.
+        return [], []
     if told.attempt_id != job.attempt_id or job.runner_id != runner.runner_id:
         raise StaleReport(told.attempt_id)
     if told.sequence <= job.settled_report:
@@ -70,6 +77,23 @@ def report(job: Job, runner: Runner, told: Report, now_ms: int) -> tuple[Sequenc
                     report_sequence=told.sequence,
                 )
             ], []
+        case "stalled" if job.state in HELD:
+            since_ms = moment_ms(told.stalled.since, job.assigned_at_ms, now_ms)
+            return [
+                ev.JobStalled(
+                    attempt_id=job.attempt_id,
+                    last_step=told.stalled.step,
+                    since_ms=since_ms,
+                    report_sequence=told.sequence,
+                )
+            ], []
+        case "progressed" if job.state in HELD:
+            at_ms = moment_ms(told.progressed.at, job.assigned_at_ms, now_ms)
+            return [
+                ev.JobProgressed(
+                    attempt_id=job.attempt_id, step=told.progressed.step, at_ms=at_ms, report_sequence=told.sequence
+                )
+            ], []
         case "ended":
             return _ended(job, runner, told, now_ms)
     return [], []
@@ -93,7 +117,15 @@ def _ended(job: Job, runner: Runner, told: Report, now_ms: int) -> tuple[Sequenc
             case ev.JobKilled():
                 corrected.killed.CopyFrom(outcome)
         return [corrected], ended_on_box(runner, told.attempt_id)
+    if not isinstance(outcome, ev.JobFinished) and _tried_again(job, outcome.reason):
+        outcome.will_retry = True
+        outcome.queue_expires_at_ms = now_ms + RETRY_LIFETIME_MS
     return [outcome], ended_on_box(runner, told.attempt_id)
+
+
+def _tried_again(job: Job, reason: Reason) -> bool:
+    """Whether the job gets another attempt: the box is to blame, nobody wants it to end, and repeats are left."""
+    return reason in _RETRIED and not job.kill_reason and job.retries_left > 0
 
 
 def _interval(job: Job, ended: Ended, now_ms: int) -> ev.ChargedInterval:
@@ -103,6 +135,9 @@ def _interval(job: Job, ended: Ended, now_ms: int) -> ev.ChargedInterval:
     start = job.interval.started_at_ms or moment_ms(ended.started_at, job.assigned_at_ms, now_ms)
     end = moment_ms(ended.ended_at, start, now_ms)
     until = moment_ms(ended.stop_began_at, start, end) if ended.HasField("stop_began_at") else end
+    if job.lapse_deadline_at_ms and not 0 < job.reachable_at_ms < until:
+        # It ended while it was cut off: two clocks differ a little, and nothing is charged beyond the window.
+        until = min(until, max(start, job.lapse_deadline_at_ms))
     return ev.ChargedInterval(started_at_ms=start, charged_until_ms=until, ended_at_ms=end)
 
 
@@ -155,12 +190,23 @@ def stop(job: Job, reason: Reason, message: str) -> list[Message]:
     return [requested]
 
 
-def expire(job: Job, now_ms: int) -> list[Message]:
-    """A job that has waited too long ends."""
-    if job.state != JobState.JOB_STATE_QUEUED or now_ms < job.queue_expires_at_ms:
+def expire(job: Job, runner: Runner | None, now_ms: int) -> list[Message]:
+    """A job that has waited too long ends, and one whose runner is gone for good; `runner` is the one it waits for."""
+    if job.state != JobState.JOB_STATE_QUEUED:
         return []
-    message = "no runner took the job within its time; submit it again, or connect a runner that matches"
-    return [ev.JobKilled(reason=EndReason.END_REASON_QUEUE_EXPIRED, message=message, interval=ev.ChargedInterval())]
+    reason = EndReason.END_REASON_QUEUE_EXPIRED
+    if runner is not None and runner.uninstalled:
+        reason = EndReason.END_REASON_RUNNER_UNINSTALLED
+        message = f"runner {runner.name}, for which the job waited, was uninstalled; submit it again for another one"
+    elif now_ms < job.queue_expires_at_ms:
+        return []
+    elif job.waits_for_retry:
+        message = f"runner {job.runner_name} did not take the job again within its time; see why it is not ONLINE"
+    else:
+        message = "no runner took the job within its time; submit it again, or connect a runner that matches"
+    if job.earlier:
+        message += f" (attempt {job.attempt} had ended: {job.earlier[-1].message})"
+    return [ev.JobKilled(reason=reason, message=message, interval=ev.ChargedInterval())]
 
 
 def cut_off(job: Job, runner: Runner, last_contact_ms: int) -> list[Message]:

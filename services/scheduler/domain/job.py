@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from google.protobuf.message import Message
 
 from protos.events.v1 import job_pb2 as ev
-from protos.scheduler.v1.job_pb2 import JobState
+from protos.scheduler.v1.job_pb2 import EarlierAttempt, JobState
 from protos.training.v1.training_pb2 import Checkpoint, EndReason, TrainingSpec
 from services.scheduler.domain.kinds import Envelope, Reason, State
 
@@ -44,6 +45,10 @@ class Job:
     # While cut off; zero while reachable.
     deadline_at_ms: int = 0
     last_contact_at_ms: int = 0
+    # Of the last cut-off, whether it is over or not: when the training had to end, and when its box came back; zero
+    # as long as it has not.
+    lapse_deadline_at_ms: int = 0
+    reachable_at_ms: int = 0
     # What the last cut-off is told as if the training ended in it.
     cut_off_reason: Reason = EndReason.END_REASON_CONNECTION_LOST
     cut_off_message: str = ""
@@ -58,10 +63,38 @@ class Job:
     settled_report: int = 0
     # Position of the event that ended the attempt, for a later correction.
     outcome_position: int = 0
+    # Names what was asked for with the submission, on every event that follows from it.
+    correlation_id: str = ""
+    # Attempts assigned so far, and those of them that have failed and are tried again.
+    attempt: int = 0
+    earlier: tuple[EarlierAttempt, ...] = ()
+    # The attempt that saved the newest checkpoint.
+    saved_by: str = ""
+    # Running without an optimiser step since then; zero while it gets on.
+    stalled_since_ms: int = 0
 
     @property
     def over(self) -> bool:
         return self.state in OVER
+
+    @property
+    def retries_left(self) -> int:
+        # A row that an earlier version wrote counts no attempts, and held one at most.
+        return self.spec.limits.retries + 1 - max(self.attempt, 1)
+
+    @property
+    def waits_for_retry(self) -> bool:
+        return self.state == JobState.JOB_STATE_QUEUED and self.attempt > 0
+
+    @property
+    def wanted_runner_id(self) -> str:
+        """The only runner that may take it: the one that has its checkpoint, or the one that was asked for."""
+        return self.runner_id if self.attempt else self.requested_runner_id
+
+    @property
+    def trained_ms(self) -> int:
+        """What the earlier attempts are charged for, milliseconds."""
+        return sum(one.interval.charged_until_ms - one.interval.started_at_ms for one in self.earlier)
 
 
 def evolve(job: Job | None, event: Message, at: Envelope) -> Job:
@@ -80,6 +113,7 @@ def evolve(job: Job | None, event: Message, at: Envelope) -> Job:
             dict(event.labels),
             event.queue_expires_at_ms,
             tuple(event.warnings),
+            correlation_id=at.correlation_id,
         )
     assert job is not None, "a job's stream begins with JobSubmitted"
     job = replace(job, version=at.version)
@@ -96,6 +130,10 @@ def evolve(job: Job | None, event: Message, at: Envelope) -> Job:
                 window_ms=event.window_ms,
                 assigned_at_ms=at.at_ms,
                 settled_report=0,
+                lapse_deadline_at_ms=0,
+                reachable_at_ms=0,
+                attempt=event.attempt or job.attempt + 1,
+                **_from_there(job, event),
             )
         case ev.JobStarted():
             state = job.state if job.kill_reason else JobState.JOB_STATE_RUNNING
@@ -106,16 +144,23 @@ def evolve(job: Job | None, event: Message, at: Envelope) -> Job:
                 job,
                 deadline_at_ms=event.deadline_at_ms,
                 last_contact_at_ms=event.last_contact_at_ms,
+                lapse_deadline_at_ms=event.deadline_at_ms,
+                reachable_at_ms=0,
                 cut_off_reason=event.reason or EndReason.END_REASON_CONNECTION_LOST,
                 cut_off_message=event.message,
             )
         case ev.JobReachable():
-            return replace(job, deadline_at_ms=0, last_contact_at_ms=0)
+            return replace(job, deadline_at_ms=0, last_contact_at_ms=0, reachable_at_ms=at.at_ms)
         case ev.JobStalled():
-            return job
+            return replace(job, stalled_since_ms=event.since_ms, settled_report=event.report_sequence)
+        case ev.JobProgressed():
+            return replace(job, stalled_since_ms=0, settled_report=event.report_sequence)
         case ev.CheckpointSaved():
             return replace(
-                job, checkpoints=_with_checkpoint(job, event.checkpoint), settled_report=event.report_sequence
+                job,
+                checkpoints=_with_checkpoint(job, event.checkpoint),
+                saved_by=event.attempt_id,
+                settled_report=event.report_sequence,
             )
         case ev.EvaluationCompleted():
             return replace(
@@ -124,6 +169,8 @@ def evolve(job: Job | None, event: Message, at: Envelope) -> Job:
         case ev.JobKillRequested():
             state = JobState.JOB_STATE_STOPPING if job.state in HELD else job.state
             return replace(job, state=state, kill_reason=event.reason, kill_message=event.message)
+        case ev.JobFailed(will_retry=True) | ev.JobKilled(will_retry=True):
+            return _again(job, event)
         case ev.JobFinished() | ev.JobFailed() | ev.JobKilled():
             return replace(_ended(job, event), outcome_position=at.position)
         case ev.JobOutcomeCorrected():
@@ -133,15 +180,58 @@ def evolve(job: Job | None, event: Message, at: Envelope) -> Job:
     raise AssertionError(f"{event.DESCRIPTOR.name} is not an event of a job")
 
 
+def _from_there(job: Job, event: ev.JobAssigned) -> dict[str, Any]:
+    """The settings as this attempt trains them, and what it will not make again of what was evaluated."""
+    if not event.HasField("resume_from"):
+        return {}
+    spec = TrainingSpec()
+    spec.CopyFrom(job.spec)
+    spec.resume_from.CopyFrom(event.resume_from)
+    if job.evaluated_step <= event.resume_from.step:
+        return {"spec": spec}
+    saved = next((one for one in job.checkpoints if one.name == event.resume_from.checkpoint), Checkpoint())
+    evaluated_step = saved.step if saved.metrics else 0
+    return {"spec": spec, "evaluated_step": evaluated_step, "metrics": dict(saved.metrics)}
+
+
+def _again(job: Job, event: ev.JobFailed | ev.JobKilled) -> Job:
+    """The attempt is over and the job is not: it waits for the next one."""
+    ended = EarlierAttempt(
+        attempt_id=event.attempt_id,
+        runner_id=job.runner_id,
+        runner_name=job.runner_name,
+        rate_micros=job.rate_micros,
+        interval=event.interval,
+        reason=event.reason,
+        message=event.message,
+        steps=event.steps,
+        epochs=event.epochs,
+    )
+    return replace(
+        job,
+        state=JobState.JOB_STATE_QUEUED,
+        queue_expires_at_ms=event.queue_expires_at_ms,
+        interval=ev.ChargedInterval(),
+        deadline_at_ms=0,
+        stalled_since_ms=0,
+        settled_report=event.report_sequence,
+        earlier=(*job.earlier, ended),
+    )
+
+
 def _ended(job: Job, event: ev.JobFinished | ev.JobFailed | ev.JobKilled) -> Job:
     job = replace(
         job,
         interval=event.interval,
         deadline_at_ms=0,
+        stalled_since_ms=0,
         settled_report=event.report_sequence,
         steps=event.steps,
         epochs=event.epochs,
     )
+    if not event.attempt_id and job.earlier:
+        # It ended while it waited to be tried again: what was done before remains.
+        job = replace(job, steps=job.earlier[-1].steps, epochs=job.earlier[-1].epochs)
     match event:
         case ev.JobFinished():
             return replace(

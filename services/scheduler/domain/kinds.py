@@ -29,6 +29,7 @@ class Envelope:
     at_ms: int
     actor: str
     position: int
+    correlation_id: str = ""
 
 
 def status_label(status: Status) -> str:

@@ -8,13 +8,14 @@ from google.protobuf.message import Message
 
 from protos.common.v1.inventory_pb2 import Inventory
 from protos.events.v1 import job_pb2 as ev
-from protos.training.v1.training_pb2 import Architecture, TrainingSpec
+from protos.training.v1.training_pb2 import Architecture, ResumeFrom, TrainingSpec
 from services.scheduler.domain.job import Job
 from services.scheduler.domain.refusals import BelowRequirements, NoRunnerMatches, QuotaUsedUp, RunnerNotOnline
 from services.scheduler.domain.runner import Runner, occupied
 from services.scheduler.domain.workspace import Workspace
 
 MICROS = 1_000_000
+DEFAULT_STALL_MINUTES = 30
 _GIB = 1 << 30
 
 
@@ -97,7 +98,7 @@ def matches(runner: Runner, job: Job) -> bool:
         runner.placeable
         and not runner.uninstalled
         and runner.workspace_id == job.workspace_id
-        and job.requested_runner_id in ("", runner.runner_id)
+        and job.wanted_runner_id in ("", runner.runner_id)
         and all(runner.labels.get(key) == value for key, value in job.labels.items())
         and shortfall(runner, job.spec.architecture) is None
     )
@@ -105,9 +106,10 @@ def matches(runner: Runner, job: Job) -> bool:
 
 def waits_for(job: Job, runners: Iterable[Runner]) -> str:
     """Why a queued job waits, in words."""
-    if job.requested_runner_id:
-        wanted = next((r for r in runners if r.runner_id == job.requested_runner_id), None)
-        return f"runner {wanted.name} to come online" if wanted else "its runner"
+    if job.wanted_runner_id:
+        wanted = next((r for r in runners if r.runner_id == job.wanted_runner_id), None)
+        again = f", for attempt {job.attempt + 1} of {job.attempt + job.retries_left}" if job.waits_for_retry else ""
+        return f"runner {wanted.name} to come online{again}" if wanted else "its runner"
     suited = [r for r in runners if shortfall(r, job.spec.architecture) is None]
     suited = [r for r in suited if all(r.labels.get(key) == value for key, value in job.labels.items())]
     return f"one of {len(suited)} matching runners to come online" if suited else "a runner that matches"
@@ -175,8 +177,22 @@ def assign(job: Job, runner: Runner, attempt_id: str, rates: Rates, window_ms: i
         rate_micros=rates.of_box(inventory) * factor // MICROS,
         window_ms=window_ms,
         simulated=inventory.simulated,
+        attempt=job.attempt + 1,
+        resume_from=_resume_from(job),
     )
     return Placed([assigned], runner, [occupied(runner, attempt_id, job.job_id)])
+
+
+def _resume_from(job: Job) -> ResumeFrom | None:
+    """What the next attempt goes on from; None for the first."""
+    if not job.attempt:
+        return None
+    resume_from = ResumeFrom(trained_ms=job.trained_ms)
+    if job.checkpoints:
+        newest = job.checkpoints[-1]
+        resume_from.attempt_id = job.saved_by
+        resume_from.checkpoint, resume_from.step, resume_from.sha256 = newest.name, newest.step, newest.sha256
+    return resume_from
 
 
 def resolved(spec: TrainingSpec) -> TrainingSpec:
@@ -189,4 +205,5 @@ def resolved(spec: TrainingSpec) -> TrainingSpec:
             setattr(full.hyperparameters, field.name, getattr(defaults, field.name))
     if not (full.limits.epochs or full.limits.steps or full.limits.minutes):
         full.limits.epochs = spec.architecture.default_epochs
+    full.limits.stall_minutes = full.limits.stall_minutes or DEFAULT_STALL_MINUTES
     return full

@@ -53,8 +53,10 @@ def disconnect(
     return with_status(runner, [gone], now_ms), job_events
 
 
-def box_suspensions(runner: Runner, state: SuspensionState, now_ms: int) -> list[Message]:
-    """What changed of the suspensions that the box itself decides."""
+def box_suspensions(runner: Runner, epoch: int, state: SuspensionState, now_ms: int) -> list[Message]:
+    """What changed of the suspensions that the box itself decides; a session that a newer one replaced says nothing."""
+    if runner.epoch != epoch:
+        return []
     events = _suspensions(runner, state)
     return with_status(runner, events, now_ms) if events else []
 
