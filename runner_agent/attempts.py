@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from google.protobuf.message import DecodeError
 from protos.scheduler.v1 import session_pb2
 from runner_agent import files
 from runner_agent.facts import Fact
+from runner_agent.keeper_files import RESERVE
 from runner_agent.keeper_messages import Anchor
 from runner_agent.session_messages import Attempt, Place
 
@@ -108,14 +110,32 @@ class AttemptFolder:
             sent=settled,
             settled=settled,
             old_anchor=self.old_anchor(),
+            boot_id=str(self.phase().get("boot_id", "")),
         )
 
     def old_anchor(self) -> Anchor | None:
         """The newest anchor that the attempt's own boot has left."""
         for source in (self.alive_stamp(), self.phase()):
             if "anchor_at_ms" in source:
-                return Anchor(int(source["anchor_at_ms"]), int(source["anchor_boottime_ns"]))
+                uncertainty_ns = int(source.get("anchor_uncertainty_ns", 0))
+                return Anchor(int(source["anchor_at_ms"]), int(source["anchor_boottime_ns"]), uncertainty_ns)
         return None
+
+    def write_facts(self, facts: Iterable[Fact]) -> None:
+        """Append facts that a keeper could not write any more, without those that are there. Raises OSError."""
+        written = len(self.facts())
+        for fact in facts:
+            if fact.sequence == written + 1:
+                files.append(self.path / "facts.jsonl", json.dumps(fact.content).encode() + b"\n")
+                written += 1
+
+    def give_up_reserve(self) -> bool:
+        """Give back what the keeper had set aside for the end; True where there was something."""
+        try:
+            (self.path / RESERVE).unlink()
+        except OSError:
+            return False
+        return True
 
     # ---- ends that no keeper has written
 
@@ -127,11 +147,15 @@ class AttemptFolder:
             files.create_once(self.path / "phase.json", json.dumps(phase).encode())
         files.append(self.path / "facts.jsonl", json.dumps(fact).encode() + b"\n")
 
+    def lost_end(self, boot_id: str, now_ns: int) -> dict[str, Any]:
+        """The end of an attempt whose keeper has died: what it has left as outcome, or what its signs of life say."""
+        outcome = files.read_json(self.path / "outcome.json")
+        return outcome if outcome is not None else lost_end(self.phase(), self.alive_stamp(), boot_id, now_ns)
+
     def write_lost_end(self, boot_id: str, now_ns: int) -> None:
         """End an attempt whose keeper has died without writing its end. Raises OSError."""
-        outcome = files.read_json(self.path / "outcome.json")
-        if outcome is None:
-            outcome = lost_end(self.phase(), self.alive_stamp(), boot_id, now_ns)
+        outcome = self.lost_end(boot_id, now_ns)
+        if not (self.path / "outcome.json").exists():
             files.replace(self.path / "outcome.json", json.dumps(outcome).encode())
         files.append(self.path / "facts.jsonl", json.dumps(outcome).encode() + b"\n")
 

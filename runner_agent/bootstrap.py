@@ -5,14 +5,17 @@ from functools import partial
 from importlib.metadata import version
 
 from runner_agent import clock, inventory
-from runner_agent.box_watch import BoxWatch, ask_driver, look_at_disk
+from runner_agent.box_watch import BoxWatch, look_at_disk
 from runner_agent.config import StateFolder, parse_server
+from runner_agent.gpu_probe import GpuProbe
 from runner_agent.keepers import Keepers
 from runner_agent.link import Link
 from runner_agent.runtime import Agent
 from runner_agent.samples import Sampler
 from runner_agent.session_messages import Identity, State
 from runner_agent.shipper import Shipper
+from runner_agent.spool_limits import limits
+from runner_agent.torch_probe import TorchProbe
 
 
 def build_agent(folder: StateFolder) -> Agent:
@@ -42,12 +45,14 @@ def build_agent(folder: StateFolder) -> Agent:
         make_keepers=partial(Keepers, sockets),
         shipper=Shipper(server, key, jitter),
         sampler=Sampler(gpu_uuids),
+        spool_limits=limits(folder.root, config.spool_attempt_bytes, config.spool_box_bytes),
         make_box_watch=partial(
             BoxWatch,
             folder.suspension,
             boot_id,
             partial(look_at_disk, folder.root),
-            partial(ask_driver, gpu_uuids) if gpu_uuids else None,
+            GpuProbe(gpu_uuids).look if gpu_uuids else None,
+            ask_torch=TorchProbe(gpu_uuids, sockets).look if gpu_uuids else None,
         ),
         take_inventory=take_inventory,
         server=server.target,

@@ -1,23 +1,28 @@
-"""Watches what suspends the runner on the box itself: its owner's file, its disk, its GPU driver."""
+"""Watches what suspends the runner on the box itself: its owner's file, its disk, its GPUs, torch, leftovers."""
 
 import asyncio
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import pynvml
 import structlog
 
 from protos.events.v1 import runner_pb2
 from runner_agent import clock, suspension
-from runner_agent.health import NVML_TIMEOUT_S, DiskSeen, DriverSeen, Health, judge
+from runner_agent.health import NVML_TIMEOUT_S, DiskSeen, DriverSeen, Health, LeftoverSeen, Seen, TorchSeen, judge
 from runner_agent.session_messages import Input, Suspension
+from runner_agent.single_call import SingleCall
 from runner_agent.threads import in_daemon_thread
 from runner_agent.view import owner_name
 
 OWNER_INTERVAL_S = 0.5
 DISK_INTERVAL_S = 5.0
 DRIVER_INTERVAL_S = 15.0
+# torch is looked at again: while it cannot use the GPUs or a training is in the way, and while all is well.
+TORCH_RETRY_S = 60.0
+TORCH_INTERVAL_S = 3600.0
+# Longer than its own limit: what then still has not returned hangs in the driver.
+TORCH_TIMEOUT_S = 180.0
 
 BOX_OWNER = runner_pb2.SUSPENSION_OWNER_BOX_OWNER
 HEALTH = runner_pb2.SUSPENSION_OWNER_HEALTH
@@ -26,7 +31,10 @@ log = structlog.get_logger()
 
 
 class BoxWatch:
-    """Feeds a `Suspension` on every change. `ask_driver` is absent where the GPUs are simulated; it may hang."""
+    """Feeds a `Suspension` on every change.
+
+    `ask_driver` and `ask_torch` are absent where the GPUs are simulated; they may hang, and hold one thread then.
+    """
 
     def __init__(
         self,
@@ -36,8 +44,10 @@ class BoxWatch:
         ask_driver: Callable[[], DriverSeen] | None,
         feed: Callable[[Input], None],
         *,
+        ask_torch: Callable[[], TorchSeen | None] | None = None,
         driver_timeout_s: float = NVML_TIMEOUT_S,
         driver_interval_s: float = DRIVER_INTERVAL_S,
+        torch_retry_s: float = TORCH_RETRY_S,
     ) -> None:
         self._path = path
         self._boot_id = boot_id
@@ -46,6 +56,8 @@ class BoxWatch:
         self._feed = feed
         self._driver_timeout_s = driver_timeout_s
         self._driver_interval_s = driver_interval_s
+        self._ask_torch = ask_torch
+        self._torch_retry_s = torch_retry_s
         # A call to the driver that is under way and over its limit.
         self._late: asyncio.Future[DriverSeen] | None = None
         self._health = Health()
@@ -64,6 +76,12 @@ class BoxWatch:
         group.create_task(_each(DISK_INTERVAL_S, self._look_at_free_disk))
         if self._ask_driver is not None:
             group.create_task(self._watch_driver(self._ask_driver))
+        if self._ask_torch is not None:
+            group.create_task(self._watch_torch(self._ask_torch))
+
+    def left_over(self, attempt_id: str, processes: str) -> None:
+        """Processes of an ended attempt do not die (as words for people), or are gone at last (empty)."""
+        self._see(LeftoverSeen(attempt_id, processes))
 
     def _look_at_owner(self) -> None:
         now = suspension.Now(self._boot_id, clock.boottime_ns(), clock.wall_ms())
@@ -100,7 +118,20 @@ class BoxWatch:
         else:
             self._see(call.result())
 
-    def _see(self, seen: DiskSeen | DriverSeen) -> None:
+    async def _watch_torch(self, ask: Callable[[], TorchSeen | None]) -> None:
+        """At once, but not before the first Hello: it takes seconds."""
+        calls = SingleCall()
+        while True:
+            try:
+                seen = await calls.run(ask, TORCH_TIMEOUT_S)
+            except TimeoutError:
+                seen = TorchSeen("torch hangs while it looks at the GPUs; see whether `nvidia-smi` works")
+            if seen is not None:
+                self._see(seen)
+            fit = seen is not None and not seen.problem
+            await asyncio.sleep(TORCH_INTERVAL_S if fit else self._torch_retry_s)
+
+    def _see(self, seen: Seen) -> None:
         self._health = judge(self._health, seen)
         self._tell(Suspension(HEALTH, self._health.reason))
 
@@ -126,17 +157,3 @@ def look_at_disk(folder: Path) -> DiskSeen:
     """Raises OSError."""
     usage = shutil.disk_usage(folder)
     return DiskSeen(usage.total, usage.free)
-
-
-def ask_driver(gpu_uuids: tuple[str, ...]) -> DriverSeen:
-    """Ask NVML for the runner's GPUs. May block for as long as the driver does."""
-    try:
-        pynvml.nvmlInit()
-        try:
-            for uuid in gpu_uuids:
-                pynvml.nvmlDeviceGetMemoryInfo(pynvml.nvmlDeviceGetHandleByUUID(uuid))
-        finally:
-            pynvml.nvmlShutdown()
-    except pynvml.NVMLError as error:
-        return DriverSeen(error=str(error))
-    return DriverSeen()

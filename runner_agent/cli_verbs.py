@@ -8,8 +8,21 @@ from rich.markup import escape
 from rich.table import Table
 
 from runner_agent import control, disk, suspension
-from runner_agent.cli_shared import AsJson, Name, StateDir, Yes, confirm, console, errors, size, span
-from runner_agent.config import StateFolder, find_state, installed_runners
+from runner_agent.cli_shared import (
+    AsJson,
+    Name,
+    StateDir,
+    Yes,
+    confirm,
+    console,
+    errors,
+    say_untold,
+    size,
+    span,
+    the_runner,
+)
+from runner_agent.cli_show import STATES, gpus_of, state_of
+from runner_agent.config import StateFolder, installed_runners
 from runner_agent.errors import BoxError
 
 
@@ -26,7 +39,7 @@ def suspend(
     Works without a connection too: the platform is told at the next one. Lasts over restarts and reboots. Another
     suspension of yours is replaced.
     """
-    runner = control.look(find_state(state_dir, name))
+    runner = control.look(the_runner(state_dir, name))
     span_s = suspension.parse_span_s(duration) if duration else None
     with errors.status("Suspending…"):
         told = control.suspend(runner, suspension.make(reason, span_s, control.suspension_now()))
@@ -34,7 +47,7 @@ def suspend(
     console.print(f"The runner {runner.config.name} is suspended {until}.", highlight=False)
     if runner.held:
         console.print("The training that runs goes on.")
-    _say_untold(told)
+    say_untold(told)
 
 
 def resume(name: Name = "", state_dir: StateDir = None) -> None:
@@ -42,22 +55,20 @@ def resume(name: Name = "", state_dir: StateDir = None) -> None:
 
     Works without a connection too: the platform is told at the next one.
     """
-    runner = control.look(find_state(state_dir, name))
+    runner = control.look(the_runner(state_dir, name))
     held = {one["owner"] for one in control.suspensions(runner)}
+    draining = runner.draining
     if "box_owner" in held or runner.folder.suspension.exists():
         with errors.status("Resuming…"):
             told = control.resume(runner)
         console.print(f"The runner {runner.config.name} takes trainings again, as far as you are concerned.")
-        _say_untold(told)
+        if draining and runner.running:
+            console.print("It does not stop after its training.")
+        say_untold(told)
     else:
         console.print(f"The runner {runner.config.name} is not suspended by you.")
     if held - {"box_owner"}:
         console.print("It is suspended for another reason still; see: tether-runner status")
-
-
-def _say_untold(told: bool) -> None:
-    if not told:
-        errors.print("The platform is not told yet; it is as soon as the runner is connected.")
 
 
 def restart(name: Name = "", state_dir: StateDir = None) -> None:
@@ -65,7 +76,7 @@ def restart(name: Name = "", state_dir: StateDir = None) -> None:
 
     Starts a runner that is not running. Works without a connection too; the runner goes on trying to connect.
     """
-    before = control.look(find_state(state_dir, name))
+    before = control.look(the_runner(state_dir, name))
     with errors.status("Restarting…"):
         runner = control.restart(before)
     done = "restarted" if before.running else "started"
@@ -91,37 +102,41 @@ def list_runners(json_output: AsJson = False, state_dir: StateDir = None) -> Non
     if not rows:
         console.print("No runner is installed on this box; run `tether-runner install` first.")
         return
-    table = Table("runner", "running", "connected", "training", "state folder", box=None, padding=(0, 2, 0, 0))
+    table = Table("runner", "state", "GPUs", "platform", "training", "state folder", box=None, padding=(0, 2, 0, 0))
     for row in rows:
-        training = row["training"] or "none"
-        table.add_row(
-            escape(row["name"]), _yes(row["running"]), _yes(row["connected"]), training, escape(row["state_dir"])
-        )
+        state = STATES.get(row["state"], row["state"])
+        training = row["training"] and f"{row['job_id']}, step {row['step']}"
+        if training and row["stops_after_training"]:
+            training += ", stops after it"
+        words = (row["name"], state, gpus_of(row), row["server"], training or "none", row["state_dir"])
+        table.add_row(*(escape(word) for word in words))
     console.print(table, highlight=False)
     for row in rows:
         if row["problem"]:
-            errors.print(f"[red]{escape(row['problem'])}[/]", highlight=False, soft_wrap=True)
+            errors.print(f"[red]{escape(row['name'])}: {escape(row['problem'])}[/]", highlight=False, soft_wrap=True)
 
 
 def _row(folder: StateFolder) -> dict[str, Any]:
-    row: dict[str, Any] = {"name": folder.root.name, "state_dir": str(folder.root)}
+    nothing: dict[str, Any] = {"state": "damaged", "running": False, "connected": False, "stops_after_training": False}
+    nothing |= {"gpus": [], "gpu_uuids": [], "simulated": False, "server": ""}
+    nothing |= {"training": None, "job_id": None, "step": None}
+    row: dict[str, Any] = {"name": folder.root.name, "state_dir": str(folder.root), **nothing}
     try:
         status = control.as_json(control.look(folder))
     except BoxError as error:
         # One damaged runner does not hide the others.
-        return {**row, "running": False, "connected": False, "training": None, "problem": str(error)}
-    training = status["training"]["attempt_id"] if status["training"] else None
-    known = {key: status[key] for key in ("name", "running", "connected")}
-    return {**row, **known, "training": training, "problem": status["error"]}
-
-
-def _yes(value: bool) -> str:
-    return "yes" if value else "no"
+        return {**row, "problem": str(error)}
+    row |= {key: status[key] for key in row.keys() & status.keys()}
+    row |= {"state": state_of(status), "training": None, "problem": status["error"]}
+    if status["training"]:
+        row |= {"training": status["training"]["attempt_id"]}
+        row |= {key: status["training"][key] for key in ("job_id", "step")}
+    return row
 
 
 def show_disk(json_output: AsJson = False, name: Name = "", state_dir: StateDir = None) -> None:
     """Show what the runner's state folder uses. Needs no connection."""
-    folder = find_state(state_dir, name)
+    folder = the_runner(state_dir, name)
     folder.load()
     found = disk.use(folder)
     if json_output:
@@ -143,6 +158,8 @@ def show_disk(json_output: AsJson = False, name: Name = "", state_dir: StateDir 
         highlight=False,
         soft_wrap=True,
     )
+    for warning in disk.warnings(found):
+        console.print(f"[yellow]{escape(warning)}[/]", highlight=False, soft_wrap=True)
     if any(one.state == "delivered" and one.spool_bytes + one.log_bytes for one in found.attempts):
         console.print("See what can go with: tether-runner prune --dry-run")
 
@@ -160,7 +177,7 @@ def prune(
 
     Best and last checkpoints stay, unless --checkpoints is given. Needs no connection; what is not delivered yet stays.
     """
-    folder = find_state(state_dir, name)
+    folder = the_runner(state_dir, name)
     folder.load()
     items = disk.prunable(folder, checkpoints=checkpoints)
     if not items:
@@ -185,7 +202,7 @@ def prune(
 def register(app: typer.Typer) -> None:
     """Add the verbs to the command line."""
     app.command(epilog='Example: tether-runner suspend --for 2h --reason "the box is needed for a demo"')(suspend)
-    app.command(epilog="Example: tether-runner resume")(resume)
+    app.command(epilog="Example: tether-runner resume --name box-1")(resume)
     app.command(epilog="Example: tether-runner restart --name box-1")(restart)
     app.command("list", epilog="Example: tether-runner list --json")(list_runners)
     app.command("disk", epilog="Example: tether-runner disk")(show_disk)

@@ -11,13 +11,15 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from runner_agent import files
 from runner_agent.errors import BoxError
 
 # sun_path of a unix socket holds 108 bytes, the closing zero included.
 LONGEST_SOCKET_PATH_BYTES = 107
+# Names a folder, a systemd unit, and the runner in commands.
+NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 KEY_PATTERN = re.compile(r"tk_[A-Za-z0-9_-]{43}")
 
 
@@ -58,6 +60,11 @@ class BoxConfig(BaseModel):
     gpu_uuids: tuple[str, ...] = ()
     # For example `NVIDIA A10G:2`; empty on a box with real GPUs.
     simulate_gpus: str = ""
+    # File of the systemd unit that was written for it; empty without one.
+    unit: str = ""
+    # What may wait on the box for its delivery, in bytes, of one attempt and of all; 0 goes by the size of the disk.
+    spool_attempt_bytes: int = Field(default=0, ge=0)
+    spool_box_bytes: int = Field(default=0, ge=0)
 
     @field_validator("server")
     @classmethod
@@ -94,14 +101,14 @@ class StateFolder:
         if len(os.fsencode(folder / f"{'x' * 16}.sock")) <= LONGEST_SOCKET_PATH_BYTES:
             return folder
         digest = hashlib.sha256(os.fsencode(self.root)).hexdigest()[:16]
-        return Path(tempfile.gettempdir()) / f"tether-{os.getuid()}-{digest}"
+        return Path(tempfile.gettempdir()) / f"tether-{os.geteuid()}-{digest}"
 
     def make_keepers(self) -> Path:
         """The same folder, made for this user alone. Raises BoxError where somebody else holds its name."""
         folder = self.keepers
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = folder.lstat()
-        if found.st_uid != os.getuid() or found.st_mode & 0o077 or folder.is_symlink():
+        if found.st_uid != os.geteuid() or found.st_mode & 0o077 or folder.is_symlink():
             raise BoxError(f"{folder} is not private to this user; remove it, or choose a shorter --state-dir")
         return folder
 
@@ -111,6 +118,8 @@ class StateFolder:
             return BoxConfig.model_validate(tomllib.loads(self.config.read_text()))
         except FileNotFoundError:
             raise BoxError(f"no runner is installed in {self.root}; run `tether-runner install` first") from None
+        except PermissionError:
+            raise BoxError(f"{self.root} belongs to another user; run the command as that user, or as root") from None
         except ValidationError as error:
             wrong = error.errors()[0]
             field = ".".join(str(part) for part in wrong["loc"])
@@ -150,20 +159,26 @@ def find_state(state_dir: Path | None, name: str) -> StateFolder:
     """
     if state_dir is not None:
         return StateFolder(state_dir)
-    if name:
-        return StateFolder(runners_root() / name)
-    installed = installed_runners()
-    if len(installed) > 1:
-        names = ", ".join(state.root.name for state in installed)
-        raise BoxError(f"several runners are installed ({names}); choose one with --name")
+    installed = {state.root.name: state for state in installed_runners()}
+    names = ", ".join(installed)
+    if name in installed:
+        return installed[name]
     if not installed:
         raise BoxError("no runner is installed on this box; run `tether-runner install` first")
-    return installed[0]
+    if name:
+        raise BoxError(f"there is no runner {name!r} of yours on this box; choose one with --name: {names}")
+    if len(installed) > 1:
+        raise BoxError(f"several runners are installed ({names}); choose one with --name")
+    return next(iter(installed.values()))
 
 
 def installed_runners() -> list[StateFolder]:
-    """State folders with a configuration below the user's own folder."""
+    """State folders with a configuration below the user's own folder, by name.
+
+    Root's may be links to those of runners that it has installed for others.
+    """
     root = runners_root()
     if not root.is_dir():
         return []
-    return [StateFolder(path.parent) for path in sorted(root.glob("*/config.toml"))]
+    folders = [path.parent for path in sorted(root.glob("*/config.toml"))]
+    return [StateFolder(folder.resolve() if folder.is_symlink() else folder) for folder in folders]

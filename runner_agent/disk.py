@@ -3,15 +3,16 @@
 import contextlib
 import os
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from runner_agent import keeper_client
+from runner_agent import clock, files, keeper_client, losses, repeats, spool_budget
 from runner_agent.attempts import AttemptFolder, all_attempts
 from runner_agent.config import StateFolder
 from runner_agent.facts import Fact
+from runner_agent.keeper_log import DROPPED_FILE
 
 LOG_SPOOL = "log.jsonl"
 
@@ -27,6 +28,9 @@ class AttemptUse:
     log_bytes: int
     checkpoint_bytes: int
     other_bytes: int
+    # What its spools may take, and what had no room, by kind.
+    spool_limit_bytes: int = 0
+    dropped: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def total_bytes(self) -> int:
@@ -58,11 +62,8 @@ def use(folder: StateFolder) -> DiskUse:
 
 
 def use_as_json(found: DiskUse) -> dict[str, Any]:
-    names = ("attempt_id", "job_id", "state", "spool_bytes", "log_bytes", "checkpoint_bytes", "other_bytes")
     return {
-        "attempts": [
-            {**{name: getattr(one, name) for name in names}, "total_bytes": one.total_bytes} for one in found.attempts
-        ],
+        "attempts": [{**asdict(one), "total_bytes": one.total_bytes} for one in found.attempts],
         "log_bytes": found.log_bytes,
         "other_bytes": found.other_bytes,
         "total_bytes": found.total_bytes,
@@ -81,7 +82,24 @@ def _use(attempt: AttemptFolder, held: set[str]) -> AttemptUse:
         log_bytes=log,
         checkpoint_bytes=checkpoints,
         other_bytes=_bytes(attempt.path) - spool - checkpoints,
+        spool_limit_bytes=spool_budget.read_limit(attempt.spool),
+        dropped=_dropped(attempt),
     )
+
+
+def _dropped(attempt: AttemptFolder) -> dict[str, int]:
+    found = (files.read_json(attempt.spool / DROPPED_FILE) or {}).get("dropped")
+    return {str(kind): int(count) for kind, count in found.items()} if isinstance(found, dict) else {}
+
+
+def warnings(found: DiskUse) -> list[str]:
+    """A sentence for each attempt whose spools had no room for all of it."""
+    return [
+        f"{one.attempt_id}: {losses.listed(one.dropped)} had no room in its spool of "
+        f"{losses.size(one.spool_limit_bytes)} and were dropped"
+        for one in found.attempts
+        if one.dropped
+    ]
 
 
 def state_of(attempt: AttemptFolder, held: set[str]) -> str:
@@ -99,10 +117,10 @@ def _held(folder: StateFolder) -> set[str]:
 
 
 def _bytes(path: Path) -> int:
-    """Of a file, or of everything below a folder; links count as themselves."""
+    """Of a file, or of everything below a folder; links count as themselves, what was given back not at all."""
     with contextlib.suppress(OSError):
         if path.is_symlink() or not path.is_dir():
-            return path.lstat().st_size
+            return spool_budget.bytes_on_disk(path)
         with os.scandir(path) as entries:
             return sum(_bytes(Path(entry.path)) for entry in entries)
     return 0
@@ -124,25 +142,41 @@ class Prunable:
 
 def prunable(folder: StateFolder, *, checkpoints: bool) -> list[Prunable]:
     """What can go of attempts that are over, of which the platform knows everything; best and last checkpoints only
-    with `checkpoints`.
+    with `checkpoints`, and never those from which a repeat of the job may go on.
 
     The record that an attempt ran (its phase and facts, a few KiB) always stays: it keeps the attempt from ever being
     started again.
     """
     held = _held(folder)
+    attempts = all_attempts(folder.attempts)
+    needed = repeats.needed([_seen(one) for one in attempts], clock.wall_ms())
     found = []
-    for attempt in all_attempts(folder.attempts):
+    for attempt in attempts:
         if state_of(attempt, held) != "delivered":
             continue
         saved = attempt.path / "checkpoints"
         names = sorted(path.name for path in saved.iterdir()) if saved.is_dir() else []
         kept = precious(attempt.facts(), names)
-        gone = [name for name in names if checkpoints or name not in kept]
+        expendable = checkpoints and attempt.attempt_id not in needed
+        gone = [name for name in names if expendable or name not in kept]
         paths = [path for path in (attempt.spool,) if path.exists()] + [saved / name for name in gone]
         if paths:
             lost = tuple(name for name in gone if name in kept)
             found.append(Prunable(attempt.attempt_id, tuple(paths), sum(_bytes(path) for path in paths), lost))
     return found
+
+
+def _seen(attempt: AttemptFolder) -> repeats.Seen:
+    assignment, facts = attempt.assignment(), attempt.facts()
+    ended = facts[-1] if facts and facts[-1].ended else None
+    return repeats.Seen(
+        attempt.attempt_id,
+        assignment.job_id,
+        assignment.spec.limits.retries,
+        ended is not None,
+        str(ended.content.get("reason", "")) if ended is not None else "",
+        int((attempt.path / "facts.jsonl").stat().st_mtime * 1000) if facts else 0,
+    )
 
 
 def precious(facts: Sequence[Fact], names: Sequence[str]) -> frozenset[str]:

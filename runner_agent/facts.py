@@ -48,6 +48,12 @@ def _fill(report: session_pb2.Report, content: dict[str, Any], anchor: Anchor) -
             }
             ParseDict(evaluation, report.evaluated, ignore_unknown_fields=True)
             report.evaluated.SetInParent()
+        case "stalled":
+            report.stalled.step = content["step"]
+            report.stalled.since.CopyFrom(moment(content["since_boottime_ns"], anchor))
+        case "progressed":
+            report.progressed.step = content["step"]
+            report.progressed.at.CopyFrom(moment(content["boottime_ns"], anchor))
         case "ended":
             _ended(report.ended, content, anchor)
 

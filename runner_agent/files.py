@@ -48,7 +48,9 @@ def append(path: Path, line: bytes) -> None:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         end = whole_lines_end(descriptor)
-        os.ftruncate(descriptor, end)
+        if os.fstat(descriptor).st_size > end:
+            # Only then: it would give up blocks that are set aside behind the end.
+            os.ftruncate(descriptor, end)
         _write(descriptor, line, end)
         os.fsync(descriptor)
         if end == 0:

@@ -6,7 +6,9 @@ CLOCK_BOOTTIME in nanoseconds. Guarantees:
 - a trainer is released at most once, and only behind a `CreatePhase` that succeeded;
 - a stop once begun is never taken back, and SIGKILL follows when its grace is over, until the trainer is gone;
 - a held attempt is stopped at its deadline, without asking anyone;
-- the outcome is written before the phase `ended` and before the keeper quits.
+- the outcome is written before the phase `ended` and before the keeper quits;
+- a training that does not get on for its stall limit, while keeper and box were awake, is said to have stalled, once,
+  and to have gone on as soon as it has.
 """
 
 import math
@@ -43,10 +45,13 @@ STAMP_INTERVAL_NS = 5 * SECOND_NS
 # How long a trainer that has said `ended` may take to exit.
 EXIT_GRACE_NS = 10 * SECOND_NS
 KILL_REPEAT_NS = SECOND_NS
+# A held attempt is looked at each STAMP_INTERVAL_NS; after a longer gap than this the box, or the keeper, was asleep.
+ASLEEP_NS = 30 * SECOND_NS
 
 WARM, STARTING, RUNNING, STOPPING, ENDED = "warm", "starting", "running", "stopping", "ended"
 FINISHED, FAILED, KILLED = "FINISHED", "FAILED", "KILLED"
 CONNECTION_LOST = "END_REASON_CONNECTION_LOST"
+STALLED = "END_REASON_STALLED"
 STOPPED_BY_PERSON = "END_REASON_STOPPED_BY_PERSON"
 INFRASTRUCTURE = "END_REASON_INFRASTRUCTURE"
 OUT_OF_MEMORY = "END_REASON_OUT_OF_MEMORY"
@@ -75,13 +80,19 @@ class State:
     told: dict[str, Any] | None = None
     step: int = 0
     epoch: int = 0
+    # When it got on last: its start, a higher step, an evaluation or a checkpoint; none before its start.
+    got_on_ns: int | None = None
+    stalled: bool = False
     stamp_at_ns: int = 0
+    # When anything was heard last, to the second.
+    looked_ns: int = 0
 
 
 def step(state: State, item: Input, now_ns: int) -> tuple[State, list[Action]]:
     """Apply one input; the actions are to be carried out in order. `now_ns` must not go backwards."""
     if state.phase == ENDED:
         return state, [Refuse("the attempt of this keeper has ended")] if isinstance(item, Start) else []
+    state = _awake(state, now_ns)
     match item:
         case Start():
             return _start(state, item, now_ns)
@@ -117,6 +128,8 @@ def wake_at_ns(state: State) -> int | None:
         moments.append(state.kill_at_ns)
     if state.stop_began_ns is None:
         moments.append(state.deadline_ns)
+    if (stall_at_ns := _stall_at_ns(state)) is not None:
+        moments.append(stall_at_ns)
     return min(moments)
 
 
@@ -135,6 +148,7 @@ def status(state: State, facts: int) -> dict[str, Any]:
         "stop_reason": state.stop_reason,
         "step": state.step,
         "epoch": state.epoch,
+        "stalled": state.stalled,
         "facts": facts,
     }
 
@@ -166,16 +180,23 @@ def _said(state: State, event: dict[str, Any], now_ns: int) -> tuple[State, list
             if attempt is not None and state.stop_began_ns is None:
                 return replace(state, released=True), [Release(_line(attempt))]
         case "started" if state.released and state.started_ns is None and state.stop_began_ns is None:
-            state = replace(state, phase=RUNNING, started_ns=now_ns)
+            # A training that goes on from a checkpoint says where it is.
+            step, epoch = _whole(event.get("step")), _whole(event.get("epoch"))
+            state = replace(state, phase=RUNNING, started_ns=now_ns, got_on_ns=now_ns, step=step, epoch=epoch)
             fact = {"weights": str(event.get("weights", ""))}
             return state, [AppendFact(_fact(state, "started", fact, now_ns)), WritePhase(_phase(state))]
         case "checkpoint" if state.released:
-            return state, [AppendFact(_fact(state, "checkpoint", {"checkpoint": event.get("checkpoint", {})}, now_ns))]
+            state, actions = _got_on(state, now_ns)
+            saved = {"checkpoint": event.get("checkpoint", {})}
+            return state, [*actions, AppendFact(_fact(state, "checkpoint", saved, now_ns))]
         case "evaluation" if state.released:
+            state, actions = _got_on(state, now_ns)
             fact = {name: event[name] for name in ("step", "epoch", "metrics") if name in event}
-            return state, [AppendFact(_fact(state, "evaluation", fact, now_ns))]
+            return state, [*actions, AppendFact(_fact(state, "evaluation", fact, now_ns))]
         case "progress":
-            return replace(state, step=_whole(event.get("step")), epoch=_whole(event.get("epoch"))), []
+            reached, before = _whole(event.get("step")), state.step
+            state = replace(state, step=reached, epoch=_whole(event.get("epoch")))
+            return _got_on(state, now_ns) if reached > before else (state, [])
         case "ended" if state.told is None:
             kill_at_ns = now_ns + EXIT_GRACE_NS
             if state.kill_at_ns is not None:
@@ -184,7 +205,47 @@ def _said(state: State, event: dict[str, Any], now_ns: int) -> tuple[State, list
     return state, []
 
 
-def _stop(state: State, reason: str, message: str, grace_ns: int, now_ns: int) -> tuple[State, list[Action]]:
+def _awake(state: State, now_ns: int) -> State:
+    """The moment is seen. Time in which nothing could be seen is not held against the training."""
+    gap_ns = now_ns - state.looked_ns
+    if gap_ns < SECOND_NS:
+        return state
+    if state.got_on_ns is not None and gap_ns > ASLEEP_NS:
+        state = replace(state, got_on_ns=state.got_on_ns + gap_ns)
+    return replace(state, looked_ns=now_ns)
+
+
+def _stall_at_ns(state: State) -> int | None:
+    """When the training will count as stalled, if nothing comes of it; None where it cannot, or does already."""
+    attempt = state.attempt
+    if attempt is None or not attempt.stall_ns or state.got_on_ns is None or state.phase != RUNNING or state.stalled:
+        return None
+    return state.got_on_ns + attempt.stall_ns
+
+
+def _got_on(state: State, now_ns: int) -> tuple[State, list[Action]]:
+    """The training has made a step, an evaluation or a checkpoint; what its stop saves is none."""
+    if state.started_ns is None or state.stop_began_ns is not None:
+        return state, []
+    stalled, state = state.stalled, replace(state, got_on_ns=now_ns, stalled=False)
+    return state, [AppendFact(_fact(state, "progressed", {"step": state.step}, now_ns))] if stalled else []
+
+
+def _stalled(state: State, attempt: Start, now_ns: int) -> tuple[State, list[Action]]:
+    stalled = {"step": state.step, "since_boottime_ns": state.got_on_ns}
+    state = replace(state, stalled=True)
+    actions: list[Action] = [AppendFact(_fact(state, "stalled", stalled, now_ns))]
+    if attempt.stop_when_stalled:
+        limit = _duration(attempt.stall_ns // 1_000_000)
+        message = f"the training made no step for {limit} after step {state.step}; see its log for what it waits for"
+        state, more = _stop(state, STALLED, message, STOP_GRACE_NS, now_ns)
+        actions += more
+    return state, actions
+
+
+def _stop(
+    state: State, reason: str, message: str, grace_ns: int, now_ns: int, began_ns: int | None = None
+) -> tuple[State, list[Action]]:
     if state.stop_began_ns is not None:
         return state, []
     kill_at_ns = now_ns + grace_ns if state.released else now_ns + KILL_REPEAT_NS
@@ -193,7 +254,7 @@ def _stop(state: State, reason: str, message: str, grace_ns: int, now_ns: int) -
     state = replace(
         state,
         phase=STOPPING,
-        stop_began_ns=now_ns,
+        stop_began_ns=now_ns if began_ns is None else began_ns,
         stop_reason=reason,
         stop_message=message,
         kill_at_ns=kill_at_ns,
@@ -210,7 +271,12 @@ def _tick(state: State, now_ns: int) -> tuple[State, list[Action]]:
     if state.stop_began_ns is None and now_ns >= state.deadline_ns:
         window = _duration(attempt.window_ms)
         message = f"the box had no connection to the platform for {window}, so the training ended itself"
-        state, actions = _stop(state, CONNECTION_LOST, message, STOP_GRACE_NS, now_ns)
+        # A box that slept through its deadline is charged to the deadline all the same.
+        state, actions = _stop(state, CONNECTION_LOST, message, STOP_GRACE_NS, now_ns, began_ns=state.deadline_ns)
+    stall_at_ns = _stall_at_ns(state)
+    if stall_at_ns is not None and now_ns >= stall_at_ns:
+        state, more = _stalled(state, attempt, now_ns)
+        actions += more
     if state.kill_at_ns is not None and now_ns >= state.kill_at_ns:
         state = replace(state, kill_at_ns=now_ns + KILL_REPEAT_NS)
         actions.append(KillAll())
@@ -296,7 +362,11 @@ def _fact(state: State, name: str, content: dict[str, Any], now_ns: int) -> dict
 def _anchor(state: State) -> dict[str, Any]:
     if state.anchor is None:
         return {}
-    return {"anchor_at_ms": state.anchor.at_ms, "anchor_boottime_ns": state.anchor.boottime_ns}
+    return {
+        "anchor_at_ms": state.anchor.at_ms,
+        "anchor_boottime_ns": state.anchor.boottime_ns,
+        "anchor_uncertainty_ns": state.anchor.uncertainty_ns,
+    }
 
 
 def _stamp(state: State, now_ns: int) -> dict[str, Any]:

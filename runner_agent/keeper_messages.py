@@ -8,10 +8,14 @@ STOP_GRACE_NS = 30_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class Anchor:
-    """Platform time (Unix ms) as an acknowledgement told it, and the moment on this box at which that arrived."""
+    """Platform time (Unix ms) as an acknowledgement told it, and the moment on this box that it belongs to.
+
+    That moment lies between the question and its acknowledgement: their middle, give or take `uncertainty_ns`.
+    """
 
     at_ms: int
     boottime_ns: int
+    uncertainty_ns: int = 0
 
 
 # ---- inputs
@@ -29,6 +33,9 @@ class Start:
     anchor: Anchor
     simulated: bool
     gpu_uuids: tuple[str, ...]
+    # So long without getting on, a training counts as stalled; zero: never.
+    stall_ns: int = 0
+    stop_when_stalled: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,6 @@ import selectors
 import signal
 import socket
 import sys
-from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,24 +20,16 @@ from typing import Any
 # -I leaves the package's own folder out; it goes last, so that nothing there can hide a module of Python's.
 sys.path.append(str(Path(__file__).resolve().parent.parent))
 
-from runner_agent import clock, files, keeper
+from runner_agent import clock, keeper, losses, memory_kills
 from runner_agent import keeper_messages as m
-from runner_agent.keeper_trainer import (
-    CONTROL_LINE_BYTES,
-    LOG_LINE_BYTES,
-    READ_BYTES,
-    Lines,
-    LogSpool,
-    Trainer,
-    oom_kills,
-)
+from runner_agent.keeper_files import AttemptFiles, to_line
+from runner_agent.keeper_log import LogSpool
+from runner_agent.keeper_trainer import CONTROL_LINE_BYTES, LOG_LINE_BYTES, READ_BYTES, Lines, Trainer
 from runner_agent.processes import become_subreaper
 
 # CLOCK_BOOTTIME goes on while the box sleeps, a select does not: look at the clock at least this often.
 LONGEST_WAIT_S = 1.0
 RETRY_WRITE_S = 0.5
-# Facts that wait for a full disk; beyond that the newest are dropped, the end of the attempt never.
-MOST_PENDING = 10_000
 # Reads of a pipe whose writers are dead: more than any pipe holds.
 LAST_READS = 64
 
@@ -54,12 +45,14 @@ class Keeper:
         boot_id = clock.boot_id()
         self._state = keeper.State(pair, boot_id, os.getpid(), self._trainer.pid)
         self._log = LogSpool()
-        self._oom_kills = oom_kills()
-        self._folder = Path()
-        self._facts = 0
-        self._pending: deque[m.Action] = deque()
+        self._files = AttemptFiles()
+        self._memory_kills = memory_kills.counted()
+        # What the trainer said that it uses most memory for.
+        self._sizes: tuple[int, int] = (0, 0)
         self._refusal = ""
         self._quitting = False
+        # Watchers are to be told.
+        self._changed = False
         self._reaped = False
         self._watchers: set[socket.socket] = set()
         self._listen(socket_path)
@@ -71,20 +64,27 @@ class Keeper:
 
     def run(self) -> None:
         """Return once the attempt has ended and everything durable is written."""
-        while not (self._quitting and not self._pending):
-            for key, _ in self._selector.select(self._wait_s()):
+        while not (self._quitting and not self._files.waiting):
+            # Asked once more: a wait that a SIGSTOP has used up tells of nothing, though renewals may lie there.
+            for key, _ in self._selector.select(self._wait_s()) or self._selector.select(0):
                 key.data()
             if not self._reaped and self._trainer.exited():
                 self._collect()
             wake_ns = keeper.wake_at_ns(self._state)
             if wake_ns is not None and clock.boottime_ns() >= wake_ns:
                 self._feed(m.Tick())
-            self._flush()
+            if self._files.waiting:
+                self._retry()
+            if self._changed:
+                self._tell_watchers()
         if not self._reaped:
             self._trainer.kill_all()
+        if self._state.attempt is not None:
+            self._files.end()
+            self._log.tell_losses(at_the_end=True)
 
     def _wait_s(self) -> float | None:
-        if self._pending:
+        if self._files.waiting:
             return RETRY_WRITE_S
         wake_ns = keeper.wake_at_ns(self._state)
         if wake_ns is None:
@@ -98,7 +98,19 @@ class Keeper:
         for action in actions:
             if not self._perform(action):
                 break
-        self._flush()
+        self._files.flush()
+        # Told once for all that was read together: a burst must not fill the watchers' sockets.
+        self._changed = True
+
+    def _retry(self) -> None:
+        """Write what the disk has not taken yet; whoever watches is told how far that came."""
+        before = self._files.told()
+        self._files.flush()
+        if self._files.told() != before:
+            self._tell_watchers()
+
+    def _tell_watchers(self) -> None:
+        self._changed = False
         line = self._status_line()
         for watcher in list(self._watchers):
             self._answer(watcher, line)
@@ -119,46 +131,27 @@ class Keeper:
                 if not self._reaped:
                     self._trainer.kill_all()
             case m.Stamp(content):
-                # A stamp that the disk does not take is made up for by the next.
-                with contextlib.suppress(OSError):
-                    files.replace(self._folder / "alive", _json(content))
+                self._files.stamp(content)
+                self._log.tell_losses()
             case m.Quit():
                 self._quitting = True
-            case m.AppendFact(fact) if len(self._pending) >= MOST_PENDING and fact["fact"] != "ended":
-                pass
             case m.AppendFact() | m.WriteOutcome() | m.WritePhase():
-                self._pending.append(action)
+                self._files.put(action)
         return True
 
     def _create_phase(self, content: dict[str, Any]) -> bool:
         assert self._state.attempt is not None
-        self._folder = Path(self._state.attempt.directory)
+        folder = Path(self._state.attempt.directory)
         try:
-            files.create_once(self._folder / "phase.json", _json(content))
-            self._log.open(self._folder / "spool" / "log.jsonl")
+            self._files.begin(folder, content)
+            self._log.open(folder / "spool")
         except FileExistsError:
             self._feed(m.StartFailed("the attempt was started before"))
             return False
         except OSError as error:
-            self._feed(m.StartFailed(f"cannot write to {self._folder}: {error.strerror}"))
+            self._feed(m.StartFailed(f"cannot write to {folder}: {error.strerror}"))
             return False
         return True
-
-    def _flush(self) -> None:
-        """Write what must be durable, in order; what the disk does not take is tried again."""
-        while self._pending:
-            try:
-                match self._pending[0]:
-                    case m.AppendFact(fact):
-                        files.append(self._folder / "facts.jsonl", _json(fact))
-                        self._facts += 1
-                    case m.WriteOutcome(content):
-                        files.replace(self._folder / "outcome.json", _json(content))
-                    case m.WritePhase(content):
-                        files.replace(self._folder / "phase.json", _json(content))
-            except OSError:
-                return
-            self._pending.popleft()
 
     def _collect(self) -> None:
         """The trainer has exited: take in what it still said, kill what it left behind, tell the machine."""
@@ -170,7 +163,9 @@ class Keeper:
                     break
         code = self._trainer.reap()
         self._reaped = True
-        killed = code == -signal.SIGKILL and oom_kills() > self._oom_kills
+        killed = code == -signal.SIGKILL and memory_kills.counted() > self._memory_kills
+        if killed:
+            self._feed(m.Said(_out_of_memory(*self._sizes)))
         self._feed(m.Exited(code, self._log.last_error_line, killed))
 
     # ---- pipes
@@ -198,9 +193,21 @@ class Keeper:
             except ValueError:
                 event = None
             if isinstance(event, dict):
-                self._feed(m.Said(event))
+                self._said(event)
             elif line.strip():
                 self._log.add([b"the keeper could not read a control line: " + line[:200]], error=True)
+
+    def _said(self, event: dict[str, Any]) -> None:
+        """Some of what a trainer says is for this process alone."""
+        match event:
+            case {"event": "dropped"}:
+                with contextlib.suppress(KeyError, TypeError, ValueError):
+                    self._log.lost(losses.parse(event))
+            case {"event": "started", "batch_size": int(batch_size), "image_size": int(image_size)}:
+                self._sizes = (batch_size, image_size)
+                self._feed(m.Said(event))
+            case _:
+                self._feed(m.Said(event))
 
     def _launcher_spoke(self) -> None:
         if not os.read(0, READ_BYTES):
@@ -261,11 +268,16 @@ class Keeper:
             case "stop":
                 grace_ns = int(request["grace_ms"]) * 1_000_000 if "grace_ms" in request else m.STOP_GRACE_NS
                 self._feed(m.Stop(str(request["reason"]), str(request["message"]), grace_ns))
+            case "dropped":
+                self._log.lost(losses.parse(request))
             case other:
                 self._refusal = f"unknown command {other!r}"
 
     def _status_line(self) -> bytes:
-        return _json({**keeper.status(self._state, self._facts), "refused": self._refusal})
+        written, waiting = self._files.told()
+        status = keeper.status(self._state, written + len(waiting))
+        unwritten = {"after": written, "facts": waiting}
+        return to_line({**status, "refused": self._refusal, "dropped": self._log.dropped, "unwritten": unwritten})
 
     def _answer(self, connection: socket.socket, line: bytes) -> None:
         """Send a status line; a peer that does not read is dropped and may come back."""
@@ -293,15 +305,21 @@ def _start(request: dict[str, Any]) -> m.Start:
         anchor=_anchor(request),
         simulated=bool(request["simulated"]),
         gpu_uuids=tuple(str(uuid) for uuid in request["gpu_uuids"]),
+        stall_ns=int(request.get("stall_ms", 0)) * 1_000_000,
+        stop_when_stalled=bool(request.get("stop_when_stalled")),
     )
 
 
 def _anchor(request: dict[str, Any]) -> m.Anchor:
-    return m.Anchor(int(request["anchor_at_ms"]), int(request["anchor_boottime_ns"]))
+    uncertainty_ns = int(request.get("anchor_uncertainty_ns", 0))
+    return m.Anchor(int(request["anchor_at_ms"]), int(request["anchor_boottime_ns"]), uncertainty_ns)
 
 
-def _json(content: dict[str, Any]) -> bytes:
-    return json.dumps(content).encode() + b"\n"
+def _out_of_memory(batch_size: int, image_size: int) -> dict[str, Any]:
+    """What a trainer would have said that the kernel has killed for lack of memory."""
+    hint = memory_kills.hint(batch_size, image_size)
+    message = f"the box ran out of memory and its kernel ended the training; {hint}"
+    return {"event": "ended", "outcome": keeper.FAILED, "reason": keeper.OUT_OF_MEMORY, "message": message}
 
 
 def _signals() -> socket.socket:

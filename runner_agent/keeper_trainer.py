@@ -6,31 +6,18 @@ import os
 import signal
 import subprocess
 import time
-from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from runner_agent import clock
 from runner_agent.processes import die_with_parent
 
 LOG_LINE_BYTES = 16 * 1024
 CONTROL_LINE_BYTES = 64 * 1024
 READ_BYTES = 64 * 1024
-# What a warm trainer printed before there was a log to write it to.
-KEPT_WARM_LINES = 100
 # How long the keeper waits for killed processes; what is left after that, the agent's sweep sees to.
 REAP_ATTEMPTS = 400
 REAP_PAUSE_S = 0.005
-
-
-def oom_kills() -> int:
-    """Processes that the kernel has killed for lack of memory since the boot."""
-    with contextlib.suppress(OSError, ValueError):
-        for line in Path("/proc/vmstat").read_text().splitlines():
-            if line.startswith("oom_kill "):
-                return int(line.split()[1])
-    return 0
 
 
 class Lines:
@@ -58,59 +45,6 @@ class Lines:
         yield line[: self._limit]
         for start in range(self._limit, len(line), self._limit):
             yield line[start : start + self._limit]
-
-
-class LogSpool:
-    """`spool/log.jsonl`: one record a line. A full disk drops lines, and their number is told later."""
-
-    def __init__(self) -> None:
-        self._descriptor = -1
-        self._end = 0
-        self._dropped = 0
-        self._warm: deque[tuple[int, bytes, bool]] = deque(maxlen=KEPT_WARM_LINES)
-        self.last_error_line = ""
-
-    def open(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        self._write(list(self._warm))
-        self._warm.clear()
-
-    def add(self, lines: list[bytes], *, error: bool) -> None:
-        at_ms = clock.wall_ms()
-        records = [(at_ms, line, error) for line in lines]
-        if error:
-            for line in lines:
-                if line.strip():
-                    self.last_error_line = line.decode(errors="replace").strip()[:500]
-        if self._descriptor < 0:
-            self._warm.extend(records)
-        else:
-            self._write(records)
-
-    def _write(self, records: list[tuple[int, bytes, bool]]) -> None:
-        if not records:
-            return
-        if self._dropped:
-            notice = f"{self._dropped} lines were dropped because the disk was full".encode()
-            records = [(records[0][0], notice, True), *records]
-        content = b"".join(_log_record(*record) for record in records)
-        try:
-            written = os.pwrite(self._descriptor, content, self._end)
-        except OSError:
-            written = -1
-        if written == len(content):
-            self._end += written
-            self._dropped = 0
-            return
-        self._dropped += len(records) - (1 if self._dropped else 0)
-        with contextlib.suppress(OSError):
-            os.ftruncate(self._descriptor, self._end)
-
-
-def _log_record(at_ms: int, line: bytes, error: bool) -> bytes:
-    record = {"at_ms": at_ms, "log_line": {"text": line.decode(errors="replace").rstrip("\r"), "error": error}}
-    return json.dumps(record, ensure_ascii=False).encode() + b"\n"
 
 
 class Trainer:

@@ -9,7 +9,9 @@ from typing import Any
 
 import structlog
 
+from runner_agent.facts import Fact
 from runner_agent.keeper_messages import Anchor
+from runner_agent.losses import Loss
 from runner_agent.session_messages import Input, KeeperGone, KeeperSaid, Pair
 
 SCAN_INTERVAL_S = 0.1
@@ -27,6 +29,8 @@ class Keepers:
         self._feed = feed
         self._writers: dict[str, asyncio.StreamWriter] = {}
         self._known: set[str] = set()
+        # By attempt: how many facts are durable, and those behind them.
+        self._unwritten: dict[str, tuple[int, list[dict[str, Any]]]] = {}
 
     async def scan(self, group: asyncio.TaskGroup) -> None:
         """Connect to every keeper that is not connected yet; returns when each has told its status or is not there."""
@@ -55,6 +59,26 @@ class Keepers:
     def stop(self, pair: str, reason: str, message: str) -> None:
         self._send(pair, {"cmd": "stop", "reason": reason, "message": message})
 
+    def lost(self, pair: str, loss: Loss) -> None:
+        """The agent has dropped something of the attempt's; the keeper counts it for the log."""
+        self._send(pair, {"cmd": "dropped", **loss.as_json()})
+
+    def unwritten(self, attempt_id: str, after: int) -> tuple[Fact, ...]:
+        """Facts behind `after` that the disk did not take and the keeper has told, as long as this process lives."""
+        first, contents = self._unwritten.get(attempt_id, (0, []))
+        facts = [Fact(first + number, content) for number, content in enumerate(contents, 1)]
+        return tuple(fact for fact in facts if fact.sequence > after)
+
+    def forget(self, attempt_id: str) -> None:
+        """Everything of the attempt is on the disk."""
+        self._unwritten.pop(attempt_id, None)
+
+    def _told(self, status: dict[str, Any]) -> Pair:
+        waiting = status.get("unwritten")
+        if status["attempt_id"] and isinstance(waiting, dict) and waiting["facts"]:
+            self._unwritten[status["attempt_id"]] = (int(waiting["after"]), list(waiting["facts"]))
+        return _pair(status)
+
     def _send(self, pair: str, request: dict[str, Any]) -> None:
         """A keeper that is gone is told of by `KeeperGone`, so nothing is raised here."""
         writer = self._writers.get(pair)
@@ -76,7 +100,7 @@ class Keepers:
                     self._writers[pair] = writer
                     writer.write(b'{"cmd": "watch"}\n')
                     async for line in reader:
-                        self._feed(KeeperSaid(_pair(json.loads(line))))
+                        self._feed(KeeperSaid(self._told(json.loads(line))))
                         ever = True
                         told.set()
                 except (OSError, ValueError, KeyError) as error:
@@ -96,6 +120,7 @@ def _renewal(deadline_ns: int, anchor: Anchor) -> dict[str, int]:
         "deadline_boottime_ns": deadline_ns,
         "anchor_at_ms": anchor.at_ms,
         "anchor_boottime_ns": anchor.boottime_ns,
+        "anchor_uncertainty_ns": anchor.uncertainty_ns,
     }
 
 

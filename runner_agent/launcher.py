@@ -2,7 +2,10 @@
 
 Parent of the agent, which it starts again when it dies, and of one keeper with a warm trainer, ready for the next
 attempt. Uses no gRPC, so that it may fork. A training that runs outlives it. SIGTERM and SIGINT stop it; on SIGUSR1
-it ends agent and warm pair and begins anew in the same process, from the code as it is installed then.
+it ends agent and warm pair and begins anew in the same process, from the code as it is installed then. Where its owner
+wants the runner to stop after its training it stops by itself when that is over and told.
+
+Ends with exit code 0 only where it was told to stop, so that a service manager knows when to start it again.
 """
 
 import argparse
@@ -10,6 +13,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +21,10 @@ from pathlib import Path
 import psutil
 import structlog
 
-from runner_agent import clock, keeper_client, keeper_process, logs
-from runner_agent.config import StateFolder
+from runner_agent import clock, draining, files, keeper_client, keeper_process, logs, suspension
+from runner_agent.config import BoxConfig, StateFolder, installed_runners
 from runner_agent.errors import BoxError
+from runner_agent.gpu_claims import Claims, check_disjoint, other_runners
 from runner_agent.locks import Lock
 from runner_agent.processes import RESTART_SIGNAL, die_with_parent
 
@@ -60,14 +65,18 @@ class Backoff:
 class Launcher:
     """Needs its signals blocked, and waits for them itself."""
 
-    def __init__(self, folder: StateFolder) -> None:
+    def __init__(self, folder: StateFolder, claims: Claims) -> None:
         self._folder = folder
+        self._claims = claims
         self._sockets = folder.make_keepers()
         self._errors = _error_output(folder.error_output)
         self._environment = {name: value for name, value in os.environ.items() if name != "TETHER_RUNNER_KEY"}
         self._agent: subprocess.Popen[bytes] | None = None
         self._agent_started_ns = 0
         self._agent_backoff = Backoff()
+        # What stood in the agent's status before the present agent: an earlier one wrote it.
+        self._old_status = draining.NO_STATUS
+        self._drain = draining.Drain()
         self._warm: subprocess.Popen[bytes] | None = None
         self._warm_pair = ""
         self._warm_started_ns = 0
@@ -81,13 +90,20 @@ class Launcher:
         """Until it is told to stop; True where it is to begin anew."""
         keeper_client.remove_stale(self._sockets)
         log.info("launcher started", state=str(self._folder.root))
-        while (told := signal.sigtimedwait({*STOP_SIGNALS, RESTART_SIGNAL}, LOOK_INTERVAL_S)) is None:
+        while (told := _told()) is None:
             now_ns = clock.boottime_ns()
             self._look_after_agent(now_ns)
             self._look_after_pair(now_ns)
             self._taken = [keeper for keeper in self._taken if keeper.poll() is None]
             self._inherited = [pid for pid in self._inherited if not _collected(pid)]
-        again = told.si_signo == RESTART_SIGNAL
+            self._claims.clear_questions()
+            if self._drained(now_ns):
+                log.info("nothing is left to train or to tell; stopping, as its owner wanted")
+                self._stop()
+                # The next start is an ordinary one.
+                suspension.take_back_drain(self._folder.suspension)
+                return False
+        again = told == RESTART_SIGNAL
         log.info("launcher begins anew" if again else "launcher stops")
         self._stop()
         return again
@@ -99,6 +115,7 @@ class Launcher:
             self._agent_backoff.died(now_ns - self._agent_started_ns, now_ns)
         if self._agent is None and now_ns >= self._agent_backoff.due_ns:
             command = [sys.executable, "-P", "-m", "runner_agent.agent", "--state-dir", str(self._folder.root)]
+            self._old_status = draining.version_of(self._folder.status)
             self._agent = self._spawn(command, dies_with_launcher=True)
             self._agent_started_ns = now_ns
 
@@ -121,6 +138,16 @@ class Launcher:
             command += ["--socket", str(self._socket(self._warm_pair)), "--pair", self._warm_pair, "--"]
             self._warm = self._spawn([*command, sys.executable, "-P", "-m", "runner_agent.trainer"])
             self._warm_started_ns = now_ns
+
+    def _drained(self, now_ns: int) -> bool:
+        """Whether the runner is to stop after its training, and nothing is left for it to do."""
+        if not suspension.read(self._folder.suspension).draining:
+            self._drain = draining.Drain()
+            return False
+        fresh = self._agent is not None and draining.version_of(self._folder.status) != self._old_status
+        status = files.read_json(self._folder.status) if fresh else None
+        self._drain = self._drain.seen(status, bool(keeper_client.held(self._sockets)), now_ns)
+        return self._drain.done(now_ns)
 
     def _socket(self, pair: str) -> Path:
         return self._sockets / f"{pair}.sock"
@@ -157,6 +184,17 @@ class Launcher:
                 _wait(self._warm, KEEPER_GRACE_S)
 
 
+def _told() -> int | None:
+    """The signal for this process that has come, after a while; None where none has.
+
+    Not from sigtimedwait with a time limit: Python's returns a signal that never came where the process was stopped
+    (SIGSTOP, a frozen container) for longer than that time.
+    """
+    time.sleep(LOOK_INTERVAL_S)
+    pending = signal.sigpending() & {*STOP_SIGNALS, RESTART_SIGNAL}
+    return signal.sigwait(pending) if pending else None
+
+
 def _wait(process: "subprocess.Popen[bytes]", grace_s: float) -> None:
     try:
         process.wait(grace_s)
@@ -180,6 +218,19 @@ def _error_output(path: Path) -> int:
     return os.open(path, flags, 0o600)
 
 
+def _claimed(folder: StateFolder, config: BoxConfig) -> Claims:
+    """Raises BoxError where a GPU of the runner is another one's."""
+    claims = Claims()
+    try:
+        check_disjoint(config.gpu_uuids, other_runners(folder, installed_runners()), {})
+        if not config.simulate_gpus:
+            claims.take(config.gpu_uuids, "stop one of the two")
+    except BoxError as error:
+        log.error("the runner cannot start", reason=str(error))
+        raise
+    return claims
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="runner_agent.launcher", description="Run an installed runner.")
     parser.add_argument("--state-dir", type=Path, required=True)
@@ -187,14 +238,15 @@ def main() -> int:
     # Before anyone can know the pid. Children inherit the mask; `_spawn` clears it for them.
     signal.pthread_sigmask(signal.SIG_BLOCK, {*STOP_SIGNALS, RESTART_SIGNAL})
     try:
-        folder.load()
+        config = folder.load()
         lock = Lock(folder.lock)
         if not lock.acquire():
             raise BoxError(f"the runner in {folder.root} is running already (pid {lock.holder()})")
         logs.configure(folder.launcher_log)
+        claims = _claimed(folder, config)
         folder.launcher_pid.write_text(str(os.getpid()))
         try:
-            if Launcher(folder).run():
+            if Launcher(folder, claims).run():
                 # What the agent before has told is not so any more.
                 folder.status.unlink(missing_ok=True)
                 # Locks and pipes are closed by it; keepers with an attempt stay children of this process.

@@ -21,21 +21,24 @@ from runner_agent.config import StateFolder
 from runner_agent.facts import Fact
 from runner_agent.keepers import Keepers
 from runner_agent.link import Link
-from runner_agent.samples import Sampler, SystemSpool
+from runner_agent.samples import Sampler
+from runner_agent.sampling import Sampling
 from runner_agent.shipper import Shipper
-from runner_agent.threads import in_daemon_thread
+from runner_agent.single_call import SingleCall
+from runner_agent.spool_limits import SpoolLimits
 from runner_agent.view import view
 
 LONGEST_WAIT_S = 1.0
-SAMPLE_INTERVAL_NS = 5_000_000_000
-SAMPLE_TIMEOUT_S = 10.0
 INVENTORY_INTERVAL_S = 300.0
+INVENTORY_TIMEOUT_S = 10.0
 STATUS_INTERVAL_S = 0.25
 SWEEP_INTERVAL_S = 0.02
 # A process that has not died by then is stuck in a driver, say; it is looked at less often from then on.
 SWEEP_PATIENCE = 500
 SWEEP_SLOW_INTERVAL_S = 1.0
 MOST_CHECKS = 2
+# Where a scheduler of an earlier version names none; a negative number means never.
+DEFAULT_STALL_MINUTES = 30
 
 log = structlog.get_logger()
 
@@ -52,6 +55,7 @@ class Agent:
         make_keepers: Callable[[Callable[[m.Input], None]], Keepers],
         shipper: Shipper,
         sampler: Sampler,
+        spool_limits: SpoolLimits,
         make_box_watch: Callable[[Callable[[m.Input], None]], BoxWatch],
         take_inventory: Callable[[], inventory_pb2.Inventory],
         server: str,
@@ -62,7 +66,8 @@ class Agent:
         self._link = make_link(self.feed)
         self._keepers = make_keepers(self.feed)
         self._shipper = shipper
-        self._sampler = sampler
+        self._spool_limits = spool_limits
+        self._sampling = Sampling(sampler, self._running, self._attempt, self._keepers.lost)
         self._box_watch = make_box_watch(self.feed)
         self._take_inventory = take_inventory
         self._server = server
@@ -85,7 +90,7 @@ class Agent:
                 self._box_watch.start(group)
                 group.create_task(self._keepers.run(group))
                 group.create_task(self._shipper.run())
-                group.create_task(self._sample())
+                group.create_task(self._sampling.run())
                 group.create_task(self._refresh_inventory())
                 group.create_task(self._write_status())
                 await self._tick()
@@ -132,7 +137,7 @@ class Agent:
             case m.RecordEnd(attempt_id, outcome, reason, message):
                 self._record_end(attempt_id, outcome, reason, message)
             case m.ReadFacts(attempt_id, after):
-                self.feed(m.FactsRead(attempt_id, self._attempt(attempt_id).facts(after)))
+                self.feed(m.FactsRead(attempt_id, self._facts(attempt_id, after)))
             case m.Sweep(attempt_id, after):
                 if attempt_id not in self._sweeping:
                     self._sweeping.add(attempt_id)
@@ -161,6 +166,9 @@ class Agent:
         window_ns = assignment.window_ms * 1_000_000 or self._state.timing.window_ns
         try:
             folder.make(assignment)
+            waiting = [one for one in all_attempts(self._folder.attempts) if not one.shipped()]
+            others = [one.spool for one in waiting if one.attempt_id != folder.attempt_id]
+            self._spool_limits.grant(folder.spool, others)
             attempt = folder.record(window_ns, again=True)
             self._shipper.hold(folder)
         except OSError as error:
@@ -169,10 +177,15 @@ class Agent:
             attempt = with_unwritten_end(lost, self._end("FAILED", "END_REASON_INFRASTRUCTURE", message))
         self.feed(m.Adopted(attempt))
 
+    def _facts(self, attempt_id: str, after: int) -> tuple[Fact, ...]:
+        """What lies on the disk, and behind it what the disk did not take and the keeper tells."""
+        written = self._attempt(attempt_id).facts(after)
+        return (*written, *self._keepers.unwritten(attempt_id, written[-1].sequence if written else after))
+
     def _start_request(self, attempt_id: str) -> dict[str, Any]:
         folder = self._attempt(attempt_id)
         assignment = folder.assignment()
-        inventory = self._state.inventory
+        inventory, limits = self._state.inventory, assignment.spec.limits
         return {
             "attempt_id": attempt_id,
             "job_id": assignment.job_id,
@@ -180,6 +193,8 @@ class Agent:
             "window_ms": assignment.window_ms,
             "simulated": inventory.simulated,
             "gpu_uuids": [gpu.uuid for gpu in inventory.gpus],
+            "stall_ms": max(limits.stall_minutes or DEFAULT_STALL_MINUTES, 0) * 60_000,
+            "stop_when_stalled": limits.stop_when_stalled,
         }
 
     def _end(self, outcome: str, reason: str, message: str) -> dict[str, Any]:
@@ -206,33 +221,64 @@ class Agent:
             phase = folder.phase()
             pair = str(phase.get("pair", ""))
             same_boot = phase.get("boot_id") == self._state.identity.boot_id
-            if not same_boot or not self._alive(pair, phase):
+            if not same_boot or not (left := self._left(pair, phase)):
                 break
             looks += 1
             if looks == SWEEP_PATIENCE:
-                log.error("processes of the attempt do not end", attempt=attempt_id, pair=pair)
+                log.error("processes of the attempt do not end", attempt=attempt_id, pair=pair, pids=left)
+            if looks >= SWEEP_PATIENCE and (processes := sweep.described(left)):
+                self._box_watch.left_over(attempt_id, processes)
             await asyncio.sleep(SWEEP_INTERVAL_S if looks < SWEEP_PATIENCE else SWEEP_SLOW_INTERVAL_S)
-        started = folder.started()
+        self._box_watch.left_over(attempt_id, "")
+        started, told = folder.started(), False
         while started and not folder.has_ended():
             try:
-                folder.write_lost_end(self._state.identity.boot_id, clock.boottime_ns())
-                log.warning("the keeper of the attempt is gone", attempt=attempt_id)
+                self._write_end(folder)
             except OSError as error:
+                # What the keeper had set aside for this.
+                if folder.give_up_reserve():
+                    continue
                 log.error("the end of the attempt cannot be written", attempt=attempt_id, error=error.strerror)
+                if not told:
+                    # The platform does not wait for the disk.
+                    told = True
+                    self._tell_end(folder, (*self._facts(attempt_id, after), *self._lost_end(folder)), started)
                 await asyncio.sleep(SWEEP_SLOW_INTERVAL_S)
+        folder.give_up_reserve()
+        self._keepers.forget(attempt_id)
         self._sweeping.discard(attempt_id)
-        if started:
-            self._shipper.over(attempt_id)
-        self.feed(m.FactsRead(attempt_id, folder.facts(after)))
-        self.feed(m.Swept(attempt_id, started))
+        if not told:
+            self._tell_end(folder, folder.facts(after), started)
 
-    def _alive(self, pair: str, phase: dict[str, Any]) -> bool:
-        """Whether the keeper or anything of its trainer lives; without the keeper the rest is killed."""
-        if sweep.keeper_alive(int(phase.get("keeper_pid", 0)), pair):
-            return True
+    def _tell_end(self, folder: AttemptFolder, facts: tuple[Fact, ...], started: bool) -> None:
+        if started:
+            self._shipper.over(folder.attempt_id)
+        self.feed(m.FactsRead(folder.attempt_id, facts))
+        self.feed(m.Swept(folder.attempt_id, started))
+
+    def _write_end(self, folder: AttemptFolder) -> None:
+        """What the keeper told and could not write; where it told no end, the one that its death is. Raises OSError."""
+        folder.write_facts(self._keepers.unwritten(folder.attempt_id, 0))
+        if not folder.has_ended():
+            folder.write_lost_end(self._state.identity.boot_id, clock.boottime_ns())
+            log.warning("the keeper of the attempt is gone", attempt=folder.attempt_id)
+
+    def _lost_end(self, folder: AttemptFolder) -> tuple[Fact, ...]:
+        """The end that the keeper's death is, unless it told one."""
+        facts = self._facts(folder.attempt_id, 0)
+        if any(fact.ended for fact in facts):
+            return ()
+        end = folder.lost_end(self._state.identity.boot_id, clock.boottime_ns())
+        return (Fact(len(facts) + 1, end),)
+
+    def _left(self, pair: str, phase: dict[str, Any]) -> list[int]:
+        """The keeper, while it lives; then what lives of its trainer, which is killed."""
+        keeper_pid = int(phase.get("keeper_pid", 0))
+        if sweep.keeper_alive(keeper_pid, pair):
+            return [keeper_pid]
         left = sweep.leftovers(pair, int(phase.get("trainer_pid", 0))) if pair else []
         sweep.kill(left)
-        return bool(left)
+        return left
 
     async def _look(self, check_id: str, dataset: training_pb2.Dataset) -> None:
         try:
@@ -243,6 +289,10 @@ class Agent:
             self._checking.discard(check_id)
 
     # ---- what happens by itself
+
+    def _running(self) -> dict[str, str]:
+        """Attempts that a keeper holds, each with its pair."""
+        return {one.attempt_id: one.pair for one in self._state.attempts.values() if one.place is m.Place.HELD}
 
     def _take_up(self) -> None:
         """Attempts of earlier agents: told again what is not settled, shipped what is not shipped."""
@@ -272,37 +322,12 @@ class Agent:
                 self.feed(m.Tick())
                 await asyncio.sleep(0)
 
-    async def _sample(self) -> None:
-        """Sample the box each SAMPLE_INTERVAL_S while an attempt runs, the first time soon after its start."""
-        due_ns: dict[str, int] = {}
-        while True:
-            running = [one.attempt_id for one in self._state.attempts.values() if one.place is m.Place.HELD]
-            due_ns = {attempt_id: due_ns.get(attempt_id, 0) for attempt_id in running}
-            for attempt_id in running:
-                if clock.boottime_ns() >= due_ns[attempt_id]:
-                    due_ns[attempt_id] = clock.boottime_ns() + SAMPLE_INTERVAL_NS
-                    await self._sample_once(self._attempt(attempt_id))
-            await asyncio.sleep(STATUS_INTERVAL_S)
-
-    async def _sample_once(self, folder: AttemptFolder) -> None:
-        trainer_pid = int(folder.phase().get("trainer_pid", 0))
-        try:
-            async with asyncio.timeout(SAMPLE_TIMEOUT_S):
-                values = await in_daemon_thread(lambda: self._sampler.sample(folder.path, trainer_pid))
-            if folder.attempt_id in self._state.attempts:
-                now_ns = clock.boottime_ns()
-                SystemSpool(folder.spool, now_ns).append(values, clock.wall_ms(), now_ns)
-        except TimeoutError:
-            log.error("the GPU driver did not answer", timeout_s=SAMPLE_TIMEOUT_S)
-        except OSError as error:
-            log.error("a system sample cannot be written", error=error.strerror)
-
     async def _refresh_inventory(self) -> None:
+        calls = SingleCall()
         while True:
             await asyncio.sleep(INVENTORY_INTERVAL_S)
             try:
-                async with asyncio.timeout(SAMPLE_TIMEOUT_S):
-                    self.feed(m.InventoryTaken(await in_daemon_thread(self._take_inventory)))
+                self.feed(m.InventoryTaken(await calls.run(self._take_inventory, INVENTORY_TIMEOUT_S)))
             except Exception as error:
                 log.error("the inventory cannot be taken", error=str(error))
 

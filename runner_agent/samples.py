@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,9 @@ from typing import Any
 import psutil
 import pynvml
 
-from runner_agent import files
+from runner_agent import files, spool_budget
+from runner_agent.line_file import LineFile
+from runner_agent.losses import DISK_FULL, SAMPLES, SPOOL_FULL, Loss
 
 
 class Sampler:
@@ -73,22 +74,27 @@ class SystemSpool:
     """`spool/system.jsonl` of one attempt; goes on where an earlier agent has left off."""
 
     def __init__(self, folder: Path, now_ns: int) -> None:
-        self._path = folder / "system.jsonl"
+        """Raises OSError where there cannot be such a file."""
         base_path = folder / "system.base"
         base = files.read_json(base_path)
         if base is None:
             base = {"boottime_ns": now_ns}
             files.replace(base_path, json.dumps(base).encode(), durable=False)
         self._base_ns = int(base["boottime_ns"])
+        self._budget = spool_budget.Budget(folder)
+        self._gate = spool_budget.first_to_go()
+        self._file = LineFile(folder / "system.jsonl")
 
-    def append(self, values: dict[str, float], at_ms: int, now_ns: int) -> None:
-        """Steps are the milliseconds since the first sample. Raises OSError."""
+    def append(self, values: dict[str, float], at_ms: int, now_ns: int) -> Loss | None:
+        """Add a sample; steps are the milliseconds since the first. What it returns had no room and is dropped."""
+        if not self._gate.is_open(self._budget.share(now_ns)):
+            return Loss(SAMPLES, 1, at_ms, at_ms, SPOOL_FULL)
         points = {"step": max(0, (now_ns - self._base_ns) // 1_000_000), "values": values}
         line = json.dumps({"at_ms": at_ms, "points": points}).encode() + b"\n"
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            end = files.whole_lines_end(descriptor)
-            os.ftruncate(descriptor, end)
-            os.pwrite(descriptor, line, end)
-        finally:
-            os.close(descriptor)
+        if not self._file.append([line]):
+            return Loss(SAMPLES, 1, at_ms, at_ms, DISK_FULL)
+        self._budget.wrote(len(line))
+        return None
+
+    def close(self) -> None:
+        self._file.close()

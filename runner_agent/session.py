@@ -53,6 +53,8 @@ from runner_agent.session_reports import Result, facts_read, report_acknowledged
 
 SILENT_INTERVALS = 3
 MOST_DOUBLINGS = 10
+# Two clocks move apart by one part in this many at most: the 2 % that the platform adds to the window.
+DRIFT = 50
 
 
 def step(state: State, item: Input, now_ns: int, jitter: float) -> Result:
@@ -74,6 +76,8 @@ def step(state: State, item: Input, now_ns: int, jitter: float) -> Result:
             if attempt.attempt_id in state.attempts:
                 return state, []
             state = state.with_attempt(attempt)
+            if attempt.old_anchor is not None and attempt.boot_id == state.identity.boot_id:
+                state = replace(state, anchor=_better_anchor(state.anchor, attempt.old_anchor))
             actions = [Sweep(attempt.attempt_id, attempt.read)] if attempt.place is Place.GONE else []
         case FactsRead(attempt_id, facts):
             state, actions = facts_read(state, attempt_id, facts), []
@@ -221,12 +225,16 @@ def _welcomed(state: State, welcome: session_pb2.Welcome, now_ns: int) -> Result
         interval_ns=interval_ns,
         next_heartbeat_ns=now_ns + interval_ns,
         heartbeat=0,
+        acknowledged=0,
         outstanding=(),
         error="",
         refused=False,
         attempts={one.attempt_id: replace(one, sent=one.settled) for one in state.attempts.values()},
     )
     state, renewals = _contact(state, state.opened_ns, welcome.platform_at_ms, now_ns)
+    if not state.knows_the_time:
+        # Welcome was long under way: a heartbeat at once tells platform time better.
+        state = replace(state, next_heartbeat_ns=now_ns)
     return state, [ShipTo(welcome.ingest_address), *renewals]
 
 
@@ -235,15 +243,28 @@ def _acknowledged(state: State, ack: session_pb2.HeartbeatAck, now_ns: int) -> R
     if sent_ns is None:
         return state, []
     left = tuple(one for one in state.outstanding if one[0] > ack.sequence)
-    state = replace(state, outstanding=left, failures=0)
+    state = replace(state, outstanding=left, failures=0, acknowledged=ack.sequence)
     return _contact(state, sent_ns, ack.platform_at_ms, now_ns)
 
 
 def _contact(state: State, sent_ns: int, platform_at_ms: int, now_ns: int) -> Result:
-    anchor = Anchor(platform_at_ms, now_ns)
+    anchor = _better_anchor(state.anchor, Anchor(platform_at_ms, (sent_ns + now_ns) // 2, (now_ns - sent_ns) // 2))
     state = replace(state, heard_ns=now_ns, contact_ns=max(state.contact_ns, sent_ns), anchor=anchor)
     running = [one for one in state.attempts.values() if one.place in (Place.HANDED, Place.HELD)]
     return state, [Renew(one.pair, _deadline_ns(state, one), anchor) for one in running]
+
+
+def _better_anchor(old: Anchor | None, new: Anchor) -> Anchor:
+    """The one that tells platform time more exactly by now: an acknowledgement may have been under way for long."""
+    if old is None:
+        return new
+    age_ns = new.boottime_ns - old.boottime_ns
+    known_ns = old.uncertainty_ns + abs(age_ns) // DRIFT
+    # Where they contradict each other the box's clock has stood still, as a paused guest's does.
+    contradiction_ns = abs((new.at_ms - old.at_ms) * 1_000_000 - age_ns)
+    if contradiction_ns > known_ns + new.uncertainty_ns + 1_000_000:
+        return max(old, new, key=lambda one: one.boottime_ns)
+    return new if new.uncertainty_ns <= known_ns else old
 
 
 def _deadline_ns(state: State, attempt: Attempt) -> int:

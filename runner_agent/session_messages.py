@@ -14,6 +14,8 @@ from runner_agent.facts import Fact
 from runner_agent.keeper_messages import Anchor
 
 SECOND_NS = 1_000_000_000
+# Platform time that is known less exactly than this is measured once more before anything is told by it.
+UNCERTAIN_NS = SECOND_NS // 2
 
 Owner: TypeAlias = runner_pb2.SuspensionOwner.ValueType
 
@@ -56,8 +58,9 @@ class Attempt:
     read: int = 0
     sent: int = 0
     settled: int = 0
-    # Anchors the facts where the box was rebooted since; otherwise the session's own anchor serves.
+    # The anchor of an earlier agent, and the boot that it belongs to. It anchors the facts of that boot.
     old_anchor: Anchor | None = None
+    boot_id: str = ""
 
     @property
     def alive(self) -> bool:
@@ -115,6 +118,8 @@ class State:
     heartbeat: int = 0
     # Heartbeats without acknowledgement: (sequence, moment of sending).
     outstanding: tuple[tuple[int, int], ...] = ()
+    # The last heartbeat of this session that was acknowledged.
+    acknowledged: int = 0
     # When the last acknowledgement arrived.
     heard_ns: int = 0
     # When the last message that was acknowledged had been sent: deadlines count from here.
@@ -133,6 +138,11 @@ class State:
     told_suspensions: Mapping[Owner, str] = field(default_factory=lambda: MappingProxyType({}))
     attempts: Mapping[str, Attempt] = field(default_factory=lambda: MappingProxyType({}))
     pairs: Mapping[str, Pair] = field(default_factory=lambda: MappingProxyType({}))
+
+    @property
+    def knows_the_time(self) -> bool:
+        """Whether moments may be told: well enough, or as well as this link allows."""
+        return self.anchor is not None and (self.anchor.uncertainty_ns <= UNCERTAIN_NS or self.acknowledged > 0)
 
     def with_attempt(self, attempt: Attempt) -> "State":
         return replace(self, attempts={**self.attempts, attempt.attempt_id: attempt})

@@ -14,7 +14,7 @@ Result = tuple[State, list[Action]]
 
 
 def send_reports(state: State) -> Result:
-    if state.link is not LinkPhase.LIVE or state.anchor is None:
+    if state.link is not LinkPhase.LIVE or state.anchor is None or not state.knows_the_time:
         return state, []
     actions: list[Action] = []
     room = MOST_UNACKNOWLEDGED - sum(one.sent - one.settled for one in state.attempts.values())
@@ -25,9 +25,7 @@ def send_reports(state: State) -> Result:
                 continue
             if room <= 0 or (fact.ended and attempt.place is not Place.OVER):
                 break
-            anchor = _anchor_of(state, attempt, fact)
-            if anchor is None:
-                break
+            anchor = _anchor_of(state.anchor, state, attempt, fact)
             actions.append(
                 Send(session_pb2.ConnectRequest(report=to_report(attempt.attempt_id, attempt.job_id, fact, anchor)))
             )
@@ -37,8 +35,11 @@ def send_reports(state: State) -> Result:
     return state, actions
 
 
-def _anchor_of(state: State, attempt: Attempt, fact: Fact) -> Anchor | None:
-    return state.anchor if fact.content.get("boot_id") == state.identity.boot_id else attempt.old_anchor
+def _anchor_of(now: Anchor, state: State, attempt: Attempt, fact: Fact) -> Anchor:
+    if fact.content.get("boot_id") == state.identity.boot_id:
+        return now
+    # Without one the moment is unknown, and the platform holds it to the earliest that is possible.
+    return attempt.old_anchor or Anchor(0, 0)
 
 
 def report_acknowledged(state: State, ack: session_pb2.ReportAck) -> Result:

@@ -160,10 +160,14 @@ class Shipper:
         attempt_id = lane.attempt.attempt_id
         if attempt_id not in self._over or lane.in_flight:
             return
-        del self._lanes[key]
-        if all(attempt != attempt_id for attempt, _ in self._lanes):
+        if sum(attempt == attempt_id for attempt, _ in self._lanes) == 1:
+            try:
+                lane.attempt.save_shipped()
+            except OSError:
+                # A full disk; tried again with the next look.
+                return
             self._over.discard(attempt_id)
-            lane.attempt.save_shipped()
+        del self._lanes[key]
 
     def _acknowledged(self, response: ingest_pb2.ReportResponse) -> None:
         self._failures = 0

@@ -1,5 +1,6 @@
 """Reading a spool: an append-only file of records, one JSON object a line; a record's sequence is its line number."""
 
+import contextlib
 import json
 import os
 from dataclasses import dataclass
@@ -8,11 +9,11 @@ from pathlib import Path
 from google.protobuf.json_format import ParseDict, ParseError
 
 from protos.metrics.v1 import ingest_pb2
-from runner_agent import files
+from runner_agent import disk_blocks, files, spool_budget
 
 BATCH_RECORDS = 1000
 BATCH_BYTES = 1024 * 1024
-SPOOLS = ("trainer", "log", "system")
+SPOOLS = spool_budget.SPOOLS
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +38,10 @@ class Spool:
         self.name = name
         self._path = folder / f"{name}.jsonl"
         self._mark = folder / f"{name}.acknowledged"
-        mark = files.read_json(self._mark) or {}
-        self.acknowledged = Place(int(mark.get("sequence", 0)), int(mark.get("offset", 0)))
+        # Durable, because what lies before it may not be there any more.
+        self._floor = folder / f"{name}.given_back"
+        self.acknowledged = max(_place(self._mark), _place(self._floor), key=lambda place: place.offset)
+        self._given_back = disk_blocks.freed_up_to(_place(self._floor).offset)
 
     def size(self) -> int:
         """Bytes in the file; 0 where there is none yet."""
@@ -68,11 +71,31 @@ class Spool:
         return Batch(place.sequence + 1, [_record(line) for line in lines], end)
 
     def acknowledge(self, place: Place) -> None:
-        """Everything before the place need not be sent again."""
+        """Everything before the place need not be sent again; what that held of the disk is given back."""
         self.acknowledged = place
-        content = json.dumps({"sequence": place.sequence, "offset": place.offset})
+        content = json.dumps({"sequence": place.sequence, "offset": place.offset}).encode()
         # A lost mark means that records are sent twice, and the platform knows them.
-        files.replace(self._mark, content.encode(), durable=False)
+        with contextlib.suppress(OSError):
+            files.replace(self._mark, content, durable=False)
+        freed = disk_blocks.freed_up_to(place.offset)
+        if freed > self._given_back:
+            with contextlib.suppress(OSError):
+                files.replace(self._floor, content)
+                self._give_back(freed)
+
+    def _give_back(self, end: int) -> None:
+        """On a disk that cannot, it stays until the spool is pruned."""
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            disk_blocks.punch(descriptor, self._given_back, end)
+        finally:
+            os.close(descriptor)
+        self._given_back = end
+
+
+def _place(path: Path) -> Place:
+    mark = files.read_json(path) or {}
+    return Place(int(mark.get("sequence", 0)), int(mark.get("offset", 0)))
 
 
 def _record(line: bytes) -> ingest_pb2.Record:

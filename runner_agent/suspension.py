@@ -1,13 +1,16 @@
 """The box owner's suspension: a small file in the state folder, so that it outlasts every process and a reboot.
 
-Its end is kept twice. In the boot in which it was made CLOCK_BOOTTIME decides, so that a changed wall clock neither
-lengthens nor shortens it. After a reboot only the wall clock is left; a clock that was set back meanwhile (a dead
-battery, say) cannot make it last longer than it was asked for, counted anew.
+The same file says whether the runner stops after its training: it takes no new one then, which is a suspension too,
+and an own suspension from before stands again when that is taken back.
+
+A suspension's end is kept twice. In the boot in which it was made CLOCK_BOOTTIME decides, so that a changed wall clock
+neither lengthens nor shortens it. After a reboot only the wall clock is left; a clock that was set back meanwhile (a
+dead battery, say) cannot make it last longer than it was asked for, counted anew.
 """
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ from runner_agent import files
 from runner_agent.errors import BoxError
 
 NO_REASON = "suspended on the box by its owner"
+DRAINING = "stops after its training"
 DAMAGED = "the file of the suspension on the box cannot be read; lift it with `tether-runner resume`"
 LONGEST_REASON = 200
 LONGEST_SPAN_S = 366 * 86_400
@@ -82,25 +86,37 @@ def parse_span_s(text: str) -> int:
     return span_s
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What the file holds."""
+
+    # Its end may be past.
+    own: OwnerSuspension | None = None
+    # Whether the runner stops as soon as it trains nothing.
+    draining: bool = False
+
+
 def save(path: Path, suspension: OwnerSuspension) -> None:
     """Write it durably, in place of an earlier one. Raises BoxError where the disk does not take it."""
-    content: dict[str, Any] = {"reason": suspension.reason}
-    if suspension.end is not None:
-        end = suspension.end
-        content["until"] = {
-            "boot_id": end.boot_id,
-            "boottime_ns": end.boottime_ns,
-            "wall_ms": end.wall_ms,
-            "span_ms": end.span_ms,
-        }
-    try:
-        files.replace(path, json.dumps(content).encode() + b"\n")
-    except OSError as error:
-        raise BoxError(f"cannot write {path}: {error.strerror}; nothing was changed") from None
+    _write(path, replace(read(path), own=suspension))
+
+
+def drain(path: Path) -> None:
+    """Note durably that the runner stops after its training. Raises BoxError where the disk does not take it."""
+    _write(path, replace(read(path), draining=True))
+
+
+def take_back_drain(path: Path) -> None:
+    """An own suspension stands again. Raises BoxError where that cannot be written."""
+    own = read(path).own
+    if own is None:
+        lift(path)
+    else:
+        _write(path, Kept(own))
 
 
 def lift(path: Path) -> None:
-    """Remove it. Raises BoxError where that cannot be done."""
+    """Remove it, and the wish to stop with it. Raises BoxError where that cannot be done."""
     try:
         path.unlink(missing_ok=True)
         files.sync_folder(path.parent)
@@ -108,26 +124,51 @@ def lift(path: Path) -> None:
         raise BoxError(f"cannot remove {path}: {error.strerror}; the runner stays suspended") from None
 
 
-def read(path: Path) -> OwnerSuspension | None:
-    """The suspension in the file, its end perhaps past; None without a file.
+def read(path: Path) -> Kept:
+    """What the file holds; nothing without a file.
 
     A file that cannot be read counts as a suspension without end: rather no training than one that is not wanted.
     """
     try:
         content = json.loads(path.read_bytes())
-        until = content.get("until")
-        end = None
-        if until is not None:
-            numbers = [int(until[name]) for name in ("boottime_ns", "wall_ms", "span_ms")]
-            end = End(str(until["boot_id"]), *numbers)
-        return OwnerSuspension(str(content["reason"]), end)
+        draining = content.get("stops_after_training") is True
+        own = None if draining and "reason" not in content else _own(content)
+        return Kept(own, draining)
     except FileNotFoundError:
-        return None
+        return Kept()
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return OwnerSuspension(DAMAGED)
+        return Kept(OwnerSuspension(DAMAGED))
 
 
 def current(path: Path, now: Now) -> OwnerSuspension | None:
-    """The suspension in the file, unless there is none or it is over."""
-    suspension = read(path)
-    return None if suspension is None or suspension.left_ms(now) == 0 else suspension
+    """What suspends the runner for its owner now, if anything does: the wish to stop goes before a suspension."""
+    kept = read(path)
+    if kept.draining:
+        return OwnerSuspension(DRAINING)
+    return None if kept.own is None or kept.own.left_ms(now) == 0 else kept.own
+
+
+def _own(content: dict[str, Any]) -> OwnerSuspension:
+    until = content.get("until")
+    end = None
+    if until is not None:
+        numbers = [int(until[name]) for name in ("boottime_ns", "wall_ms", "span_ms")]
+        end = End(str(until["boot_id"]), *numbers)
+    return OwnerSuspension(str(content["reason"]), end)
+
+
+def _write(path: Path, kept: Kept) -> None:
+    content: dict[str, Any] = {"stops_after_training": True} if kept.draining else {}
+    if kept.own is not None:
+        content["reason"] = kept.own.reason
+        if (end := kept.own.end) is not None:
+            content["until"] = {
+                "boot_id": end.boot_id,
+                "boottime_ns": end.boottime_ns,
+                "wall_ms": end.wall_ms,
+                "span_ms": end.span_ms,
+            }
+    try:
+        files.replace(path, json.dumps(content).encode() + b"\n")
+    except OSError as error:
+        raise BoxError(f"cannot write {path}: {error.strerror}; nothing was changed") from None

@@ -8,13 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PROC = Path("/proc")
+MOST_NAMED = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Process:
     pid: int
     session: int
+    # A letter of the kernel's: D for one that waits in a driver and cannot be killed meanwhile.
     state: str
+    program: str
 
 
 def keeper_alive(pid: int, pair: str) -> bool:
@@ -46,6 +49,33 @@ def leftovers(pair: str, session: int) -> list[int]:
     return found
 
 
+def described(pids: list[int]) -> str:
+    """Processes for people, for example `process 4242 (python3, state D)`; empty where none of them lives."""
+    found = [process for process in (_read(pid) for pid in sorted(pids)) if process is not None]
+    shown = ", ".join(f"{one.pid} ({one.program}, state {one.state})" for one in found[:MOST_NAMED])
+    more = f" and {len(found) - MOST_NAMED} more" if len(found) > MOST_NAMED else ""
+    return f"process {shown}{more}" if found else ""
+
+
+def stranger(pid: int) -> str:
+    """The program of a living process that no runner of this box has started; empty for others.
+
+    Empty, too, for one that cannot be seen from here: outside a container NVML's pids are not ours, and it may be the
+    runner's own.
+    """
+    process = _read(pid)
+    if process is None or process.state in "ZX":
+        return ""
+    try:
+        marks = (PROC / str(pid) / "environ").read_bytes().split(b"\0")
+    except FileNotFoundError:
+        return ""
+    except OSError:
+        # Another user's.
+        marks = []
+    return "" if any(mark.startswith(b"TETHER_PAIR=") for mark in marks) else process.program
+
+
 def kill(pids: list[int]) -> None:
     for pid in pids:
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -70,6 +100,7 @@ def _processes() -> Iterator[Process]:
 
 def _read(pid: int) -> Process | None:
     with contextlib.suppress(OSError, IndexError, ValueError):
-        fields = (PROC / str(pid) / "stat").read_text(errors="replace").rsplit(")", 1)[1].split()
-        return Process(pid, session=int(fields[3]), state=fields[0])
+        head, _, tail = (PROC / str(pid) / "stat").read_text(errors="replace").rpartition(")")
+        fields = tail.split()
+        return Process(pid, session=int(fields[3]), state=fields[0], program=head.split("(", 1)[1])
     return None

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from runner_agent.losses import Loss
 from runner_agent.trainer.spool import numbers
 
 _MAX_RELEASE_BYTES = 1024 * 1024
@@ -60,6 +61,10 @@ class Control:
     def say_evaluation(self, step: int, epoch: int, metrics: Mapping[str, float]) -> None:
         """Tell the result of an evaluation."""
         self.say("evaluation", step=step, epoch=epoch, metrics=numbers(metrics))
+
+    def say_lost(self, loss: Loss) -> None:
+        """Tell that records were dropped for lack of room; the keeper counts them for the log."""
+        self.say("dropped", **loss.as_json())
 
 
 class StopRequest:

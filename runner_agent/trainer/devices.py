@@ -1,6 +1,8 @@
 """The devices of a training: the runner's GPUs, or the CPU where they are simulated. Never silently the CPU."""
 
 import os
+import re
+from collections.abc import Sequence
 
 import torch
 from lightning.fabric import Fabric
@@ -10,6 +12,8 @@ from runner_agent.trainer.failures import InfrastructureFailure
 
 # For what stays on the CPU while a GPU trains: gathering batches.
 MAX_CPU_THREADS = 4
+_WAY_OUT = "install a build of torch that fits the driver and the GPU"
+_ARCHITECTURE = re.compile(r"(?P<kind>sm|compute)_(?P<number>\d+)(?P<letter>[a-z]?)")
 
 
 def use_one_thread() -> None:
@@ -40,14 +44,62 @@ def prepare(simulated: bool, gpu_uuids: tuple[str, ...]) -> Fabric:
 
 
 def _require_gpus(wanted: int) -> None:
+    found = problem(wanted)
+    if found is not None:
+        raise InfrastructureFailure(found)
+
+
+def problem(wanted: int) -> str | None:
+    """Why torch cannot use the GPUs that this process may see, which should be `wanted`; None where it can.
+
+    One sentence with both versions. Takes memory of each GPU for as long as the process lives.
+    """
     usable = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if wanted and usable == wanted:
-        return
+    if not wanted or usable != wanted:
+        return f"{_versions()} can use {usable} of the runner's {wanted} GPUs; {_WAY_OUT}"
+    built_for = torch.cuda.get_arch_list()
+    for index in range(wanted):
+        name, capability = torch.cuda.get_device_name(index), torch.cuda.get_device_capability(index)
+        if not runs_on(capability, built_for):
+            shown = f"{capability[0]}.{capability[1]}"
+            return f"{_versions()} has no code for {name} (compute capability {shown}); {_WAY_OUT}"
+        try:
+            torch.ones(1, device=f"cuda:{index}").add_(1).item()
+        except torch.OutOfMemoryError:
+            # Held by another program, which is told as such.
+            continue
+        except RuntimeError as error:
+            text = " ".join(str(error).split())[:300]
+            return f"{_versions()} cannot compute on {name} ({text}); {_WAY_OUT}"
+    return None
+
+
+def runs_on(capability: tuple[int, int], built_for: Sequence[str]) -> bool:
+    """Whether a build of torch for these architectures, such as `sm_80` and `compute_90`, has code for a GPU. Pure.
+
+    Code (`sm`) runs on the same major version from its minor one on; intermediate code (`compute`) on all later ones;
+    with a letter behind it (`sm_90a`) on that one alone or, for `f`, its family. https://docs.nvidia.com/cuda/ptx-compiler-api
+    """
+    for name in built_for:
+        matched = _ARCHITECTURE.fullmatch(name)
+        if matched is None:
+            continue
+        number = int(matched["number"])
+        target = divmod(number, 10)
+        if matched["letter"] == "a":
+            fits = capability == target
+        elif matched["kind"] == "compute" and not matched["letter"]:
+            fits = capability >= target
+        else:
+            fits = capability[0] == target[0] and capability[1] >= target[1]
+        if fits:
+            return True
+    return not built_for
+
+
+def _versions() -> str:
     cuda = f"CUDA {torch.version.cuda}" if torch.version.cuda else "no CUDA support"
-    raise InfrastructureFailure(
-        f"torch {torch.__version__} (built with {cuda}; {_driver()}) can use {usable} of the runner's {wanted} GPUs; "
-        "install a build of torch that fits the driver"
-    )
+    return f"torch {torch.__version__} (built with {cuda}; {_driver()})"
 
 
 def _driver() -> str:
@@ -55,6 +107,7 @@ def _driver() -> str:
 
     try:
         pynvml.nvmlInit()
-        return f"NVIDIA driver {pynvml.nvmlSystemGetDriverVersion()}"
+        cuda = pynvml.nvmlSystemGetCudaDriverVersion()
+        return f"NVIDIA driver {pynvml.nvmlSystemGetDriverVersion()} for CUDA up to {cuda // 1000}.{cuda % 1000 // 10}"
     except pynvml.NVMLError as error:
         return f"NVIDIA driver not found: {error}"

@@ -4,6 +4,8 @@ import re
 
 import torch
 
+from runner_agent import memory_kills
+
 DATASET = "END_REASON_DATASET"
 CONFIGURATION = "END_REASON_CONFIGURATION"
 OUT_OF_MEMORY = "END_REASON_OUT_OF_MEMORY"
@@ -11,6 +13,10 @@ INFRASTRUCTURE = "END_REASON_INFRASTRUCTURE"
 
 # What torch says, as plain RuntimeErrors, about the device, its driver, its libraries and its interconnect.
 _DEVICE = re.compile(r"cuda|cudnn|cublas|nccl|nvml|nvidia|driver|no kernel image|dataloader worker", re.IGNORECASE)
+_DISK = re.compile(
+    r"no space left on device|input/output error|read-only file system|disk quota exceeded|bus error", re.IGNORECASE
+)
+_KILLED = re.compile(r"killed by signal: Killed", re.IGNORECASE)
 _MEMORY = re.compile(r"out of memory|can't allocate memory|cannot allocate memory|ALLOC_FAILED", re.IGNORECASE)
 
 
@@ -40,15 +46,22 @@ class InfrastructureFailure(TrainingFailure):
     reason = INFRASTRUCTURE
 
 
-def explain(error: BaseException) -> tuple[str, str]:
-    """The end reason and one sentence for any exception that ended a training."""
+def explain(
+    error: BaseException, *, batch_size: int = 0, image_size: int = 0, memory_killed: bool = False
+) -> tuple[str, str]:
+    """The end reason and one sentence for any exception that ended a training.
+
+    `batch_size` and `image_size` are what was set, 0 where that is not known; `memory_killed` says that the kernel has
+    killed for lack of memory since the training began.
+    """
     if isinstance(error, TrainingFailure):
         return error.reason, error.message
     text = " ".join(str(error).split())[:500] or type(error).__name__
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or _MEMORY.search(text):
-        hint = "choose a smaller batch_size or image_size, or a runner with more memory"
+    short_of_memory = isinstance(error, (torch.OutOfMemoryError, MemoryError)) or _MEMORY.search(text)
+    if short_of_memory or (memory_killed and _KILLED.search(text)):
+        hint = memory_kills.hint(batch_size, image_size)
         return OUT_OF_MEMORY, f"the training ran out of memory ({text}); {hint}"
-    if isinstance(error, OSError):
+    if isinstance(error, OSError) or _DISK.search(text):
         return INFRASTRUCTURE, f"the box could not read or write a file ({text}); check its disk"
     if isinstance(error, torch.AcceleratorError) or (isinstance(error, RuntimeError) and _DEVICE.search(text)):
         return INFRASTRUCTURE, f"the GPU, its driver or a process of the training failed ({text}); check the box"

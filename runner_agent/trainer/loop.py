@@ -21,7 +21,9 @@ from runner_agent.trainer.data import DEVIATION, MEAN, Data, epoch_batches, norm
 from runner_agent.trainer.evaluation import evaluate
 from runner_agent.trainer.failures import ConfigurationFailure
 from runner_agent.trainer.reporter import Reporter
+from runner_agent.trainer.resume import Found
 from runner_agent.trainer.settings import Settings
+from runner_agent.trainer.spool import number, numbers
 
 # A matrix of more classes is too large to send and to look at.
 MAX_MATRIX_CLASSES = 200
@@ -80,16 +82,39 @@ class Training:
         self._steps_per_epoch = len(data.train) // self._batch_size
         self._limits = limits.Limits(settings.epochs, settings.steps, settings.minutes)
         self._scores: list[float] = []
+        self._evaluated_step = 0
+        # What earlier attempts have trained.
+        self._trained_ns = 0
         self._model, self._optimizer = fabric.setup(self._plain_model, self._make_optimizer())
+
+    def go_on(self, trained_ms: int, found: Found | None) -> None:
+        """Repeat a training after `trained_ms` of earlier attempts, from a checkpoint where there is one.
+
+        Raises what `Found.restore` raises.
+        """
+        self._trained_ns = trained_ms * 1_000_000
+        if found is None:
+            return
+        found.restore(self._plain_model, self._optimizer, self._data.classes)
+        self._saved.take_up(found.history)
+        self._scores, self._evaluated_step = list(found.scores), found.evaluated_step
+        self._progress.step, self._progress.metrics = found.step, dict(found.metrics)
+        self._progress.epochs = found.step // self._steps_per_epoch
 
     def run(self) -> End:
         """Train until a limit, the patience or a stop; the newest state is saved when this returns."""
-        began_ns = self._boottime_ns()
+        began_ns = self._boottime_ns() - self._trained_ns
         interval = self._settings.evaluation_interval_steps or self._steps_per_epoch
         rank, processes = self._fabric.global_rank, self._fabric.world_size
         self._model.train()
-        for epoch in count(1):
+        if self._progress.step:
+            end = self._first_end(interval, self._boottime_ns() - began_ns)
+            if end is not End.NOT_YET:
+                return end
+        complete, skipped = divmod(self._progress.step, self._steps_per_epoch)
+        for epoch in count(complete + 1):
             batches = epoch_batches(self._data.train, self._batch_size, self._settings.seed, epoch)
+            batches, skipped = batches[skipped:], 0
             for pixels, labels in self._data.source.batches([batch[rank::processes] for batch in batches]):
                 elapsed_ns = self._boottime_ns() - began_ns
                 self._step(pixels, labels, epoch, elapsed_ns)
@@ -101,6 +126,17 @@ class Training:
                 if end is not End.NOT_YET:
                     return end
         raise AssertionError("unreachable: the epochs are endless")
+
+    def _first_end(self, interval: int, elapsed_ns: int) -> End:
+        """What was still to be done after the step of the checkpoint."""
+        step = self._progress.step
+        end = self._agree(self._end(elapsed_ns))
+        due = end is End.LIMIT or (end is End.NOT_YET and step % interval == 0)
+        if due and self._evaluated_step != step:
+            end = max(end, self._evaluate(math.ceil(step / self._steps_per_epoch), last=end is End.LIMIT))
+        elif limits.patience_is_over(self._scores, self._settings.patience):
+            end = max(end, End.PATIENCE)
+        return end
 
     def _make_optimizer(self) -> torch.optim.Optimizer:
         # Decaying biases and normalisation does harm (https://arxiv.org/abs/1812.01187, section 3.1).
@@ -130,7 +166,8 @@ class Training:
     def _end(self, elapsed_ns: int) -> End:
         if self._stopped():
             return End.STOP
-        at_last_step = self._progress.step == self._limits.last_step(self._steps_per_epoch)
+        last_step = self._limits.last_step(self._steps_per_epoch)
+        at_last_step = last_step is not None and self._progress.step >= last_step
         return End.LIMIT if at_last_step or self._limits.time_is_up(elapsed_ns) else End.NOT_YET
 
     def _agree(self, end: End) -> End:
@@ -156,6 +193,7 @@ class Training:
             return End.STOP
         self._reporter.flush()
         metrics = self._progress.metrics = found.metrics
+        self._evaluated_step = step
         matrix = None
         if self._settings.confusion_matrix and len(self._data.classes) <= MAX_MATRIX_CLASSES:
             matrix = (self._data.classes, [number for row in found.counts for number in row])
@@ -170,10 +208,11 @@ class Training:
         self._scores.append(self._saved.strategy.score(metrics))
         impatient = limits.patience_is_over(self._scores, self._settings.patience)
         if self._saved.strategy.due(len(self._scores), last=last or impatient):
-            self._save(epoch, metrics)
+            self._save(epoch, metrics, final=last or impatient)
         return End.PATIENCE if impatient and not last else End.NOT_YET
 
-    def _save(self, epoch: int, metrics: dict[str, float]) -> None:
+    def _save(self, epoch: int, metrics: dict[str, float], *, final: bool = True) -> None:
+        """Save the state of this step. A disk that does not take it ends the training only where it is the last."""
         step = self._progress.step
         self._reporter.flush()
         if not self._fabric.is_global_zero or self._saved.has(step):
@@ -187,5 +226,15 @@ class Training:
             "mean": MEAN,
             "deviation": DEVIATION,
             "seed": self._settings.seed,
+            "evaluated": {
+                "step": self._evaluated_step,
+                "metrics": numbers(self._progress.metrics),
+                "scores": [number(score) for score in self._scores],
+            },
         }
-        self._saved.save(step, epoch, metrics, checkpoints.state(self._plain_model, self._optimizer), about)
+        try:
+            self._saved.save(step, epoch, metrics, checkpoints.state(self._plain_model, self._optimizer), about)
+        except OSError as error:
+            if final:
+                raise
+            self._reporter.line(f"warning: no checkpoint of step {step} ({error}); the next one will be tried")

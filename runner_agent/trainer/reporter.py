@@ -17,7 +17,7 @@ PROGRESS_INTERVAL_NS = 1_000_000_000
 
 @dataclass
 class Reporter:
-    """The voice of one training. Raises OSError where the disk does not take its records."""
+    """The voice of one training. It neither waits nor fails where the disk does not take its records."""
 
     control: Control
     spool: Spool
@@ -56,13 +56,17 @@ class Reporter:
         self, step: int, epoch: int, metrics: Mapping[str, float], matrix: tuple[Sequence[str], Sequence[int]] | None
     ) -> None:
         """Record an evaluation, as points of its series too, and tell it."""
-        self.spool.points([(self.wall_ms(), step, metrics)])
+        self.spool.points([(self.wall_ms(), step, metrics)], precious=True)
         self.spool.evaluation(step, epoch, metrics, matrix)
         self.control.say_evaluation(step, epoch, metrics)
 
     def checkpoint(self, checkpoint: dict[str, Any], removed: list[str]) -> None:
         """Tell a checkpoint that is durable, and the names of those that are removed because of it."""
         self.control.say("checkpoint", checkpoint={**checkpoint, "removed": removed})
+
+    def finish(self) -> None:
+        """Nothing more comes: what was dropped is told, what waited for the disk tried once more."""
+        self.spool.finish()
 
     def line(self, text: str) -> None:
         """A line for people."""

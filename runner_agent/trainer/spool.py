@@ -7,6 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from runner_agent import clock, spool_budget
+from runner_agent.line_file import LineFile
+from runner_agent.losses import DISK_FULL, EVALUATIONS, POINTS, SPOOL_FULL, Loss, Losses
+
+# Evaluations that wait for a disk that is full.
+MOST_KEPT = 200
+TELL_INTERVAL_NS = 1_000_000_000
+
 
 def number(value: float) -> float | str:
     """A double as proto JSON writes it: not-a-number and infinities are strings."""
@@ -23,17 +31,41 @@ def numbers(values: Mapping[str, float]) -> dict[str, float | str]:
 class Spool:
     """An append-only file of records; a record's sequence is its line number, from 1.
 
-    Lines are written whole, with one call. Raises OSError where the disk does not take them.
+    Lines are written whole, with one call. A record that has no room is dropped and told to `lost`, at most once a
+    second: a training waits for no disk, and does not fail for its records. Points are thinned first, then dropped;
+    evaluations, and the points that belong to them, stay longest, and are tried again where the disk refuses them.
     """
 
-    def __init__(self, path: Path, wall_ms: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        wall_ms: Callable[[], int],
+        lost: Callable[[Loss], None] = lambda _: None,
+        boottime_ns: Callable[[], int] = clock.boottime_ns,
+    ) -> None:
+        """Raises OSError where there cannot be such a file."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self._file = LineFile(path)
+        # Of further processes of a training nothing is kept.
+        self._budget = None if path == Path(os.devnull) else spool_budget.Budget(path.parent)
         self._wall_ms = wall_ms
+        self._lost = lost
+        self._boottime_ns = boottime_ns
+        self._thinning, self._points = spool_budget.thinning(), spool_budget.points()
+        self._evaluations = spool_budget.evaluations()
+        self._thinned = 0
+        # Lines that are tried again, with their kinds and moments.
+        self._kept: list[tuple[str, int, bytes]] = []
+        self._losses = Losses()
+        self._told_ns = 0
 
-    def points(self, points: Sequence[tuple[int, int, Mapping[str, float]]]) -> None:
+    def points(self, points: Sequence[tuple[int, int, Mapping[str, float]]], *, precious: bool = False) -> None:
         """Append points, each (wall-clock milliseconds, step, series name → value), in one write."""
-        self._write([{"at_ms": at, "points": {"step": step, "values": numbers(to)}} for at, step, to in points])
+        lines = [
+            (POINTS, at, _line({"at_ms": at, "points": {"step": step, "values": numbers(to)}}))
+            for at, step, to in points
+        ]
+        self._write(lines, precious=precious)
 
     def evaluation(
         self, step: int, epoch: int, metrics: Mapping[str, float], matrix: tuple[Sequence[str], Sequence[int]] | None
@@ -42,11 +74,63 @@ class Spool:
         evaluation: dict[str, Any] = {"step": step, "epoch": epoch, "metrics": numbers(metrics)}
         if matrix is not None:
             evaluation["confusion_matrix"] = {"classes": list(matrix[0]), "counts": list(matrix[1])}
-        self._write([{"at_ms": self._wall_ms(), "evaluation": evaluation}])
+        at_ms = self._wall_ms()
+        self._write([(EVALUATIONS, at_ms, _line({"at_ms": at_ms, "evaluation": evaluation}))], precious=True)
 
-    def _write(self, records: Sequence[Mapping[str, Any]]) -> None:
-        lines = "".join(json.dumps(record, allow_nan=False) + "\n" for record in records).encode()
-        written = os.write(self._descriptor, lines) if lines else 0
-        if written < len(lines):
-            # The disk is full or a limit is reached; writing the rest raises the reason, or completes the line.
-            os.write(self._descriptor, lines[written:])
+    def finish(self) -> None:
+        """Try once more what the disk refused, and tell what is lost."""
+        kept, self._kept = self._kept, []
+        self._drop(kept[self._append(kept) :], DISK_FULL)
+        self._tell()
+
+    def _write(self, lines: list[tuple[str, int, bytes]], *, precious: bool) -> None:
+        if self._kept:
+            self._kept = self._kept[self._append(self._kept) :]
+        if lines:
+            admitted = self._admitted(lines, precious=precious)
+            refused = admitted[self._append(admitted) :] if not self._kept else admitted
+            if precious:
+                self._kept += refused
+                self._drop(self._kept[:-MOST_KEPT], DISK_FULL)
+                self._kept = self._kept[-MOST_KEPT:]
+            else:
+                self._drop(refused, DISK_FULL)
+        if self._losses and self._boottime_ns() - self._told_ns >= TELL_INTERVAL_NS:
+            self._tell()
+
+    def _admitted(self, lines: list[tuple[str, int, bytes]], *, precious: bool) -> list[tuple[str, int, bytes]]:
+        """Those that the budget has room for; the others are dropped."""
+        if self._budget is None:
+            return lines
+        share = self._budget.share(self._boottime_ns())
+        admitted: list[tuple[str, int, bytes]] = []
+        # All are asked each time: each remembers whether it is closed.
+        thin = not self._thinning.is_open(share)
+        if (self._evaluations if precious else self._points).is_open(share):
+            admitted = lines if precious or not thin else [line for line in lines if self._one_of_many()]
+        kept = {id(line) for line in admitted}
+        self._drop([line for line in lines if id(line) not in kept], SPOOL_FULL)
+        return admitted
+
+    def _one_of_many(self) -> bool:
+        self._thinned += 1
+        return self._thinned % spool_budget.THINNED_TO_ONE_IN == 1
+
+    def _append(self, lines: list[tuple[str, int, bytes]]) -> int:
+        taken = self._file.append([line for _, _, line in lines])
+        if self._budget is not None:
+            self._budget.wrote(sum(len(line) for _, _, line in lines[:taken]))
+        return taken
+
+    def _drop(self, lines: Sequence[tuple[str, int, bytes]], cause: str) -> None:
+        for kind, at_ms, _ in lines:
+            self._losses.add(Loss(kind, 1, at_ms, at_ms, cause))
+
+    def _tell(self) -> None:
+        self._told_ns = self._boottime_ns()
+        for loss in self._losses.take():
+            self._lost(loss)
+
+
+def _line(record: Mapping[str, Any]) -> bytes:
+    return json.dumps(record, allow_nan=False).encode() + b"\n"

@@ -11,11 +11,12 @@ import pytest
 import torch
 from google.protobuf import json_format
 from PIL import Image
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from protos.scheduler.v1 import session_pb2
 from protos.training.v1 import training_pb2
-from runner_agent.trainer import architectures, attempt, data, devices
+from runner_agent.trainer import architectures, attempt, checkpoints, data, devices
 from runner_agent.trainer.control import Control, Release
 from tests.support.trainer_process import assignment
 
@@ -255,16 +256,32 @@ def test_real_gpus_that_torch_cannot_use_never_become_a_training_on_the_cpu(
     assert not found.of("started")
 
 
-def test_a_full_disk_is_the_boxs_fault(tmp_path: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = os.write
+def test_a_disk_that_refuses_the_records_does_not_end_the_training(
+    tmp_path: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.pwrite
     spool = tmp_path / "told" / "spool" / "trainer.jsonl"
 
-    def write(descriptor: int, content: bytes) -> int:
+    def write(descriptor: int, content: bytes, offset: int) -> int:
         if Path(f"/proc/self/fd/{descriptor}").readlink() == spool:
             raise OSError(28, "No space left on device")
-        return real(descriptor, content)
+        return real(descriptor, content, offset)
 
-    monkeypatch.setattr(os, "write", write)
+    monkeypatch.setattr(os, "pwrite", write)
+    found = Told(tmp_path / "told", small(dataset))
+    assert found.ended["outcome"] == "FINISHED"
+    lost = {(loss["kind"], loss["cause"]) for loss in found.of("dropped")}
+    assert lost == {("metric points", "disk"), ("evaluations", "disk")}
+    assert found.of("evaluation"), "told as a fact all the same"
+
+
+def test_a_last_checkpoint_that_has_no_room_is_the_boxs_fault(
+    tmp_path: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def save_file(*_: object) -> None:
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(checkpoints, "save_file", save_file)
     found = Told(tmp_path / "told", small(dataset))
     assert (found.ended["outcome"], found.ended["reason"]) == ("FAILED", "END_REASON_INFRASTRUCTURE")
     assert "No space left on device" in found.ended["message"]

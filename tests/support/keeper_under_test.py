@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +29,20 @@ def alive(pid: int) -> bool:
 
 
 class KeeperUnderTest:
-    """A keeper with a stand-in trainer; the test is its launcher."""
+    """A keeper with a stand-in trainer, or another one (`trainer`); the test is its launcher.
 
-    def __init__(self, folder: Path, *trainer_options: str) -> None:
+    `around` is a command that runs the keeper's, which follows it.
+    """
+
+    def __init__(
+        self, folder: Path, *trainer_options: str, trainer: Sequence[str] = (), around: Sequence[str] = ()
+    ) -> None:
         self.pair = uuid.uuid4().hex[:12]
         self.path = folder / f"{self.pair}.sock"
         self.directory = folder / "attempt"
         (self.directory / "spool").mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-I", "-S", "-E", str(Path(keeper_process.__file__))]
-        command += ["--socket", str(self.path), "--pair", self.pair, "--", *stand_in(*trainer_options)]
+        command = [*around, sys.executable, "-I", "-S", "-E", str(Path(keeper_process.__file__))]
+        command += ["--socket", str(self.path), "--pair", self.pair, "--", *(trainer or stand_in(*trainer_options))]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
 
     def __enter__(self) -> "KeeperUnderTest":

@@ -1,6 +1,7 @@
 """Speaks the trainer's side of the keeper's pipes, without torch: `stand_in_trainer.py [options] --control-fd N`."""
 
 import argparse
+import contextlib
 import json
 import os
 import signal
@@ -19,6 +20,7 @@ def main() -> None:
     parser.add_argument("--ignore-term", action="store_true")
     parser.add_argument("--with-child", action="store_true")
     parser.add_argument("--die-at-step", type=int, default=0)
+    parser.add_argument("--hang-at-step", type=int, default=0)
     parser.add_argument("--ready-after-file", type=Path)
     options = parser.parse_args()
     stopping = threading.Event()
@@ -41,14 +43,16 @@ def main() -> None:
     say(event="started", weights="random")
     print("hello from the trainer", flush=True)
     steps = 0
-    with (directory / "spool" / "trainer.jsonl").open("a") as spool:
+    with (directory / "spool" / "trainer.jsonl").open("ab", buffering=0) as spool:
         while steps < options.steps and not stopping.wait(options.interval_s):
             steps += 1
-            spool.write(
-                json.dumps({"at_ms": steps, "points": {"step": steps, "values": {"train/loss": 1 / steps}}}) + "\n"
-            )
-            spool.flush()
+            record = {"at_ms": steps, "points": {"step": steps, "values": {"train/loss": 1 / steps}}}
+            # As in a real one, a full disk costs the record and not the training.
+            with contextlib.suppress(OSError):
+                spool.write(json.dumps(record).encode() + b"\n")
             say(event="progress", step=steps, epoch=0)
+            if steps == options.hang_at_step:
+                stopping.wait()
             if steps == options.die_at_step:
                 print("CUDA error: unspecified launch failure", file=sys.stderr, flush=True)
                 os._exit(7)

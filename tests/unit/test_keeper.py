@@ -76,7 +76,7 @@ def to_input(kind: str | dict[str, Any], now_ns: int) -> m.Input:
             return m.Said(kind)
 
 
-@settings(max_examples=500)
+@settings(max_examples=500, deadline=None)
 @given(st.booleans(), STEPS)
 def test_whatever_happens_the_keepers_promises_hold(begun: bool, steps: list[tuple[str | dict[str, Any], int]]) -> None:
     state = running() if begun else State("p", "boot", 1, 2)

@@ -56,7 +56,7 @@ def test_what_is_written_is_read_again(
         assert len(reason.strip()) > suspension.LONGEST_REASON or not reason.strip().isprintable()
         return
     suspension.save(path, made)
-    assert suspension.read(path) == suspension.current(path, T0) == made
+    assert suspension.read(path).own == suspension.current(path, T0) == made
     assert made.reason
 
 

@@ -290,7 +290,7 @@ class Session(RuleBasedStateMachine):
 
     @invariant()
     def whatever_can_be_told_is_told_in_every_session(self) -> None:
-        if self.state.link is not LinkPhase.LIVE:
+        if self.state.link is not LinkPhase.LIVE or not self.state.knows_the_time:
             return
         for attempt in self.state.attempts.values():
             for one in attempt.facts:

@@ -1,0 +1,62 @@
+"""Markers for what a machine may lack. A test that needs it is skipped loudly, or fails where that was ruled out.
+
+`pytest.mark.namespaces` and `pytest.mark.mounts`; `.ci/run` sets TETHER_TEST_EVERYTHING, and CI systems set CI.
+"""
+
+import os
+import subprocess
+import tempfile
+from collections.abc import Callable
+from functools import cache
+
+import pytest
+
+from tests.support import namespaces
+
+EVERYTHING = ("TETHER_TEST_EVERYTHING", "CI")
+_NOT_TESTED = pytest.StashKey[dict[str, list[str]]]()
+
+
+@cache
+def _no_namespaces() -> str:
+    return namespaces.missing()
+
+
+@cache
+def _no_mounts() -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            done = subprocess.run(
+                ["mount", "-t", "tmpfs", "tmpfs", folder], capture_output=True, text=True, check=False
+            )
+        except FileNotFoundError:
+            return "the program mount is missing; install util-linux"
+        if done.returncode:
+            return f"a file system of its own cannot be mounted ({done.stderr.strip()}); run the tests as root"
+        subprocess.run(["umount", folder], check=True)
+    return ""
+
+
+_NEEDS: dict[str, Callable[[], str]] = {"namespaces": _no_namespaces, "mounts": _no_mounts}
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skips loudly; fails where a variable of EVERYTHING is set."""
+    for name, look in _NEEDS.items():
+        reason = look() if item.get_closest_marker(name) else ""
+        if reason:
+            item.config.stash.setdefault(_NOT_TESTED, {}).setdefault(reason, []).append(item.nodeid)
+            if any(os.environ.get(one) for one in EVERYTHING):
+                pytest.fail(f"this must be tested here: {reason}", pytrace=False)
+            pytest.skip(reason)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    not_tested = config.stash.get(_NOT_TESTED, {})
+    if not_tested:
+        terminalreporter.section("NOT TESTED ON THIS MACHINE", sep="!", red=True, bold=True)
+        for reason, tests in not_tested.items():
+            terminalreporter.line(f"{len(tests)} tests: {reason}", red=True)
+            for test in tests:
+                terminalreporter.line(f"    {test}")
+        terminalreporter.line(f"Faults of network or disk are not proven by this run; {EVERYTHING[0]}=1 makes it fail.")
