@@ -1,0 +1,1 @@
+"""The tether under a virtual clock: real rules of box and platform, a simulated world around them."""
