@@ -1,25 +1,31 @@
 """`make bench`: measures, prints each figure as it comes, and writes build/bench.json (name → number)."""
 
+import argparse
 import json
-import sys
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 
-from tests.bench import append, dispatch, metrics
+from tests.bench import append, dispatch, fleet, metrics
 
 GOALS = {
     "append_events_per_s": ("at least", 50_000),
     "dispatch_p50_ms": ("at most", 25),
     "dispatch_p99_ms": ("at most", 100),
+    "heartbeat_cpu_us": ("at most", 250),
     "metrics_points_per_s": ("at least", 500_000),
     "metrics_query_ms": ("at most", 50),
+    "reconnect_s": ("at most", 60),
+    "session_kib": ("at most", 100),
+    "sessions": ("at least", 10_000),
 }
 MEASUREMENTS: dict[str, Callable[[Callable[[str, float], None], Path], None]] = {
     "append": append.run,
     "dispatch": dispatch.run,
+    "fleet": fleet.run,
     "metrics": metrics.run,
 }
 OUTPUT = Path("build/bench.json")
@@ -28,10 +34,13 @@ OUTPUT = Path("build/bench.json")
 def main() -> None:
     """Run the measurements named on the command line, or all; figures of others stay in the file."""
     console = Console(highlight=False)
-    unknown = set(sys.argv[1:]) - MEASUREMENTS.keys()
-    if unknown:
-        console.print(f"there is no measurement {', '.join(sorted(unknown))}; choose from {', '.join(MEASUREMENTS)}")
-        sys.exit(2)
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="name", help=", ".join(MEASUREMENTS))
+    parser.add_argument("--sessions", type=int, default=fleet.SESSIONS, help="size of the fleet (default: %(default)s)")
+    asked = parser.parse_args()
+    if unknown := set(asked.names) - MEASUREMENTS.keys():
+        parser.error(f"there is no measurement {', '.join(sorted(unknown))}; choose from {', '.join(MEASUREMENTS)}")
+    measurements = MEASUREMENTS | {"fleet": partial(fleet.run, sessions=asked.sessions)}
     figures: dict[str, float] = json.loads(OUTPUT.read_text()) if OUTPUT.exists() else {}
 
     def report(name: str, figure: float) -> None:
@@ -39,11 +48,11 @@ def main() -> None:
         goal = GOALS.get(name)
         console.print(f"{name:32} {figure:14,.1f}" + (f"   goal: {goal[0]} {goal[1]:,}" if goal else ""))
 
-    for name in sys.argv[1:] or MEASUREMENTS:
+    for name in asked.names or measurements:
         with tempfile.TemporaryDirectory(prefix="tether-bench-") as folder:
             # PostgreSQL may run under another account, which must be able to pass.
             Path(folder).chmod(0o755)
-            MEASUREMENTS[name](report, Path(folder))
+            measurements[name](report, Path(folder))
     OUTPUT.parent.mkdir(exist_ok=True)
     OUTPUT.write_text(json.dumps(figures, indent=2, sort_keys=True) + "\n")
     console.print(f"written to {OUTPUT}")
