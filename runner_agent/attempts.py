@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -114,12 +114,8 @@ class AttemptFolder:
         )
 
     def old_anchor(self) -> Anchor | None:
-        """The newest anchor that the attempt's own boot has left."""
-        for source in (self.alive_stamp(), self.phase()):
-            if "anchor_at_ms" in source:
-                uncertainty_ns = int(source.get("anchor_uncertainty_ns", 0))
-                return Anchor(int(source["anchor_at_ms"]), int(source["anchor_boottime_ns"]), uncertainty_ns)
-        return None
+        """The most exact anchor that the attempt's own boot has left."""
+        return most_exact([self.alive_stamp(), self.phase()])
 
     def write_facts(self, facts: Iterable[Fact]) -> None:
         """Append facts that a keeper could not write any more, without those that are there. Raises OSError."""
@@ -158,6 +154,20 @@ class AttemptFolder:
         if not (self.path / "outcome.json").exists():
             files.replace(self.path / "outcome.json", json.dumps(outcome).encode())
         files.append(self.path / "facts.jsonl", json.dumps(outcome).encode() + b"\n")
+
+
+def most_exact(sources: Sequence[dict[str, Any]]) -> Anchor | None:
+    """The anchor of those that were written down which tells platform time most exactly. Pure."""
+    anchors = [
+        Anchor(
+            int(source["anchor_at_ms"]),
+            int(source["anchor_boottime_ns"]),
+            int(source.get("anchor_uncertainty_ns", 0)),
+        )
+        for source in sources
+        if "anchor_at_ms" in source
+    ]
+    return min(anchors, key=lambda one: one.uncertainty_ns, default=None)
 
 
 def lost_end(phase: dict[str, Any], stamp: dict[str, Any], boot_id: str, now_ns: int) -> dict[str, Any]:

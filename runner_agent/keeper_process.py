@@ -261,6 +261,9 @@ class Keeper:
                 pass
             case "watch":
                 self._watchers.add(connection)
+            case "start" if _gone(connection):
+                # Its successor has told the platform that nothing runs here.
+                self._refusal = "the agent that asked for the start is gone"
             case "start":
                 self._feed(_start(request))
             case "renew":
@@ -293,6 +296,16 @@ class Keeper:
         with contextlib.suppress(KeyError, ValueError):
             self._selector.unregister(connection)
         connection.close()
+
+
+def _gone(connection: socket.socket) -> bool:
+    """Whether whoever is at the other end has hung up or died, though what it said is read only now."""
+    try:
+        return not connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
 
 
 def _start(request: dict[str, Any]) -> m.Start:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import structlog
 
 from protos.eventlog.v1.eventlog_pb2 import EventRecord
-from protos.events.v1.runner_pb2 import SuspensionOwner
+from protos.events.v1.runner_pb2 import RunnerDisconnected, SuspensionOwner
 from protos.scheduler.v1 import session_pb2 as pb
 from services.postgres import LOST
 from services.scheduler.domain.stream import Wanted
@@ -37,6 +37,8 @@ class Directives:
                 self._note_job(record.stream_id)
             elif record.type == "RunnerConnected":
                 self._sessions.replaced(record.stream_id, record.stream_version)
+            elif record.type == "RunnerDisconnected":
+                self._sessions.ended(record.stream_id, RunnerDisconnected.FromString(record.payload.value).epoch)
 
     def _note(self, runner_id: str) -> None:
         if self._sessions.of(runner_id) is not None:

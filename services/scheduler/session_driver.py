@@ -13,6 +13,7 @@ from services.scheduler.actions import Actions
 from services.scheduler.directives import Directives
 from services.scheduler.domain import stream
 from services.scheduler.domain.refusals import StaleReport
+from services.scheduler.domain.runner import Runner
 from services.scheduler.lease import Lease
 from services.scheduler.queries import Queries
 from services.scheduler.sessions import Session, Sessions
@@ -59,7 +60,11 @@ class SessionDriver:
             match action:
                 case stream.Connect(hello):
                     epoch = await self._actions.connect(session.runner_id, hello)
-                    await self.take(session, stream.Connected(await self._welcome(session, epoch), self._lease.valid))
+                    runner = await self._store.runner(session.runner_id)
+                    assert runner is not None  # it has just connected
+                    newest = runner.epoch == epoch
+                    connected = stream.Connected(self._welcome(runner, epoch), self._lease.valid, newest)
+                    await self.take(session, connected)
                 case stream.Enter():
                     _log.info("a runner connected", runner_id=session.runner_id, epoch=session.state.epoch)
                     await self._directives.state(session)
@@ -71,9 +76,7 @@ class SessionDriver:
                     await self._actions.disconnect(session.runner_id, epoch, last_contact_ms, reason)
                     await self.take(session, stream.Left())
 
-    async def _welcome(self, session: Session, epoch: int) -> pb.Welcome:
-        runner = await self._store.runner(session.runner_id)
-        assert runner is not None  # it has just connected
+    def _welcome(self, runner: Runner, epoch: int) -> pb.Welcome:
         return pb.Welcome(
             runner_id=runner.runner_id,
             runner_name=runner.name,

@@ -136,6 +136,12 @@ class Sessions:
         if session is not None:
             self.feed(session, stream.Replaced(epoch))
 
+    def ended(self, runner_id: str, epoch: int) -> None:
+        """The log says that the session of this epoch is over."""
+        session = self._of.get(runner_id)
+        if session is not None:
+            self.feed(session, stream.Ended(epoch))
+
     def all(self) -> list[Session]:
         return list(self._open)
 

@@ -397,7 +397,11 @@ class Agent:
     def _to_keeper(self, name: str, item: km.Input) -> None:
         found = next((one for one in self.box.keepers if one.name == name), None)
         if found is not None:
-            self.box.after(SOCKET, lambda: found.feed(item))
+            # A keeper does not take a start from an agent that has gone.
+            if isinstance(item, km.Start):
+                self.box.after(SOCKET, when(lambda: self.alive, lambda: found.feed(item)))
+            else:
+                self.box.after(SOCKET, lambda: found.feed(item))
 
     def _sweep(self, attempt_id: str, after: int) -> None:
         """Wait for the keeper's end, kill what is left, see to it that the end is written down."""

@@ -6,9 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from protos.scheduler.v1 import session_pb2 as pb
-from runner_agent.attempts import end_fact, lost_end
+from runner_agent.attempts import end_fact, lost_end, most_exact
 from runner_agent.facts import Fact
-from runner_agent.keeper_messages import Anchor
 from runner_agent.session_messages import Attempt, Place
 
 
@@ -66,17 +65,9 @@ class Folder:
             read=len(facts),
             sent=settled,
             settled=settled,
-            old_anchor=self._old_anchor(),
+            old_anchor=most_exact([self.stamp, self.phase or {}]),
             boot_id=str((self.phase or {}).get("boot_id", "")),
         )
-
-    def _old_anchor(self) -> Anchor | None:
-        for source in (self.stamp, self.phase or {}):
-            if "anchor_at_ms" in source:
-                return Anchor(
-                    int(source["anchor_at_ms"]), int(source["anchor_boottime_ns"]), int(source["anchor_uncertainty_ns"])
-                )
-        return None
 
     def write_end(self, boot_id: str, now_ns: int, outcome: str, reason: str, message: str) -> None:
         if not self.started:

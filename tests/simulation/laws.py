@@ -85,17 +85,20 @@ class Laws:
         paused_at, length = self.pauses.get(box.runner_id, (0, 0))
         if self.world.now - paused_at < 60 * SECOND:
             # What the box knows of platform time is from before the pause, until it hears of it again.
-            truth.short += length
+            truth.short += 2 * length
             truth.long += length
 
     def stop_began(self, box: Box, trainer: Trainer) -> None:
         if trainer.computing:
             self.check_deadline(box, trainer)
-        # A box that slept through its deadline is charged to the deadline.
-        late = max(0, box.boottime - box.contact - self.platform.window_ms * MS)
         truth = self.truths[trainer.attempt_id]
-        truth.end(max(truth.started, self.world.now - int(late / box.rate)))
+        self._end(box, truth)
         truth.stopping_since = box.boottime
+
+    def _end(self, box: Box, truth: Truth) -> None:
+        """A box that slept through its deadline is charged to the deadline."""
+        late = max(0, box.boottime - box.contact - self.platform.window_ms * MS)
+        truth.end(max(truth.started, self.world.now - int(late / box.rate)))
 
     def stopped_computing(self, box: Box, trainer: Trainer) -> None:
         self.check_deadline(box, trainer)
@@ -106,7 +109,7 @@ class Laws:
             return
         if trainer.computing:
             self.check_deadline(box, trainer)
-        truth.end(self.world.now)
+        self._end(box, truth)
 
     def keeper_killed(self, box: Box, trainer: Trainer) -> None:
         truth = self.truths.get(trainer.attempt_id)
@@ -140,7 +143,8 @@ class Laws:
         self.pauses[box.runner_id] = (self.world.now, recent + length)
         for truth in self.truths.values():
             if truth.box is box and truth.started:
-                truth.short += length
+                # Held to its deadline it may be charged less than it ran, never more.
+                truth.short += 2 * length
                 truth.long += length
 
     def lapsed(self, box: Box) -> None:
@@ -162,9 +166,9 @@ class Laws:
             return
         # A stop that has begun may take the grace; one that has not is due at the deadline, or when the box wakes up.
         truth = self.truths[trainer.attempt_id]
-        grace = GRACE if truth.ended else 0
+        grace = GRACE if truth.stopping_since else 0
         last = max(box.contact + self.platform.window_ms * MS, box.thawed_at) + grace + SLACK
-        if truth.ended and box.boottime > max(truth.stopping_since, box.thawed_at) + GRACE + SLACK:
+        if truth.stopping_since and box.boottime > max(truth.stopping_since, box.thawed_at) + GRACE + SLACK:
             self.broken(f"{trainer.attempt_id} was not killed when its grace was over")
         if box.boottime > last:
             late = (box.boottime - last) / SECOND
@@ -228,9 +232,9 @@ class Laws:
         frozen = box.frozen or box.thawed_at > box.contact
         return not frozen and not truth.trainer.kills and not truth.trainer.stuck
 
-    def acknowledged(self, runner_id: str, key: int, thawed_at: int) -> None:
-        """A heartbeat that came with this key is acknowledged."""
-        since = self.world.now - max(self.platform.refused_since(runner_id, key), thawed_at)
+    def acknowledged(self, runner_id: str, key: int, able_since: int) -> None:
+        """A heartbeat that came with this key is acknowledged, by a process that could have known since then."""
+        since = self.world.now - max(self.platform.refused_since(runner_id, key), able_since)
         if not self.platform.key_valid(runner_id, key) and since > 3 * SECOND:
             self.broken(f"{runner_id} is acknowledged {since / SECOND:.1f} s after its key was withdrawn")
 

@@ -9,7 +9,7 @@ from unittest.mock import patch
 from protos.events.v1.runner_pb2 import RunnerStatus
 from runner_agent import keeper, session, session_reports
 from runner_agent import keeper_messages as km
-from runner_agent.session_messages import Place
+from runner_agent.session_messages import Place, State
 from services.scheduler.domain import attempt, stream
 from services.scheduler.domain import session as session_domain
 from services.scheduler.domain.runner import Runner
@@ -22,6 +22,8 @@ class Mutation:
     name: str
     # What is replaced: an object, the name on it, and what takes its place.
     changes: tuple[tuple[Any, str, Any], ...]
+    # A seed that saw it once: looked at first, because some take thousands of schedules to come up.
+    seen_by: int = 0
 
     @contextmanager
     def applied(self) -> Iterator[None]:
@@ -65,6 +67,14 @@ def _always_leased(state: Any, item: Any, now_ms: int) -> Any:
 
 def _key_never_asked_again(state: Any, item: Any, now_ms: int) -> Any:
     return (state, []) if isinstance(item, stream.KeyRefused) else _stream_step(state, item, now_ms)
+
+
+def _overtaken(state: Any, item: Any, now_ms: int) -> Any:
+    return _stream_step(state, replace(item, newest=True) if isinstance(item, stream.Connected) else item, now_ms)
+
+
+def _goes_on_though_ended(state: Any, item: Any, now_ms: int) -> Any:
+    return (state, []) if isinstance(item, stream.Ended) else _stream_step(state, item, now_ms)
 
 
 def _stop_taken_back(state: Any, item: Any, now_ns: int) -> Any:
@@ -145,27 +155,42 @@ MUTATIONS = [
     Mutation("a renewal takes a stop back", ((keeper, "step", _stop_taken_back),)),
     Mutation("no SIGKILL after the grace", ((keeper, "step", _without(km.KillAll)),)),
     Mutation("no outcome is written", ((keeper, "step", _without(km.AppendFact, km.WriteOutcome)),)),
-    Mutation("no stamps", ((keeper, "step", _without(km.Stamp)),)),
+    Mutation("no stamps", ((keeper, "step", _without(km.Stamp)),), seen_by=639),
     Mutation(
         "a trainer outlives its keeper", ((box.Keeper, "kill", _trainer_outlives), (box.Box, "lives", lambda *_: False))
     ),
-    Mutation("what is left of an attempt is not swept", ((box.Box, "lives", lambda *_: False),)),
+    Mutation("what is left of an attempt is not swept", ((box.Box, "lives", lambda *_: False),), seen_by=9),
     Mutation("a known attempt is started again", ((Folder, "started", property(lambda _: False)),)),
     Mutation(
         "Hello hides living attempts",
         ((session, "_hello", _hello_without_attempts), (Runner, "placeable", property(_clock_alone))),
+        seen_by=128,
     ),
-    Mutation("the runner is freed by the clock alone", ((Runner, "placeable", property(_clock_alone)),)),
+    Mutation("the runner is freed by the clock alone", ((Runner, "placeable", property(_clock_alone)),), seen_by=128),
     Mutation("a training is called lost at its deadline", ((attempt, "lost_after_ms", lambda window_ms: window_ms),)),
     Mutation("a lost training is charged until it is called lost", ((attempt, "lost", _charged_until_now),)),
-    Mutation("any session's silence ends the newest", ((session_domain, "disconnect", _any_epoch),)),
-    Mutation("an older session's suspensions count", ((session_domain, "box_suspensions", _old_sessions_suspend),)),
+    Mutation("any session's silence ends the newest", ((session_domain, "disconnect", _any_epoch),), seen_by=2926),
+    Mutation(
+        "an older session's suspensions count",
+        ((session_domain, "box_suspensions", _old_sessions_suspend),),
+        seen_by=1305,
+    ),
     Mutation("heartbeats are acknowledged without a lease", ((stream, "step", _always_leased),)),
+    Mutation("a session whose Hello was overtaken stays open", ((stream, "step", _overtaken),), seen_by=1321),
+    Mutation(
+        "a session goes on though the log calls it over", ((stream, "step", _goes_on_though_ended),), seen_by=8286
+    ),
     Mutation("a withdrawn key goes on", ((stream, "step", _key_never_asked_again),)),
     Mutation("a copied key opens a session", ((session_domain, "connect", _any_installation),)),
     Mutation("reports are not sent again after a reconnect", ((session, "_welcomed", _not_told_again),)),
     Mutation("repeated reports count again", ((attempt, "report", _repeats_count),)),
     Mutation("what is told late counts as late", ((attempt, "moment_ms", _told_late_is_late),)),
     Mutation("facts of an earlier boot count by this boot's clock", ((session_reports, "_anchor_of", _this_boot),)),
-    Mutation("any acknowledgement anchors the clock", ((session, "_better_anchor", lambda _old, new: new),)),
+    Mutation(
+        "platform time is taken as it comes",
+        (
+            (session, "_better_anchor", lambda _old, new: new),
+            (State, "knows_the_time", property(lambda state: state.anchor is not None)),
+        ),
+    ),
 ]

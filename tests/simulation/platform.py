@@ -7,7 +7,7 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from protos.events.v1.runner_pb2 import SuspensionOwner
+from protos.events.v1.runner_pb2 import RunnerDisconnected, SuspensionOwner
 from protos.scheduler.v1 import session_pb2 as pb
 from protos.scheduler.v1.job_pb2 import JobState
 from services.scheduler import contacts
@@ -36,6 +36,8 @@ class Served:
         # Read and not yet looked at: a reader waits for the commit of each message.
         self.inbox: deque[pb.ConnectRequest] = deque()
         self.busy = False
+        # When it became the runner's session.
+        self.since = 0
 
 
 class Replica:
@@ -124,7 +126,7 @@ class Replica:
             if then is not None:
                 self.world.after(self.world.uniform(0, 3) * MS, lambda: self.do(lambda: then(True)))
 
-        slow = self.world.chance(0.05)
+        slow = self.world.chance(0.15)
         self.world.after(self.world.uniform(1, 3000 if slow else 15) * MS, attempt)
 
     def _on_runner(self, runner_id: str, decide: Callable[[Any, Any], Both]) -> None:
@@ -194,7 +196,7 @@ class Replica:
             case stream.Say(message):
                 if served.connection.platform_open:
                     if message.HasField("heartbeat_ack"):
-                        self.platform.on_acknowledge(runner_id, served.key, self.thawed_at)
+                        self.platform.on_acknowledge(runner_id, served.key, max(self.thawed_at, served.since))
                     served.connection.to_box(message)
             case stream.Hangup():
                 if served.connection.platform_open:
@@ -267,7 +269,8 @@ class Replica:
                 heartbeat_interval_ms=5000,
                 platform_at_ms=self.world.now_ms,
             )
-            self._committed(served, ok, stream.Connected(welcome, self.leased) if ok else None)
+            newest = ok and self.log.runners[served.runner_id].epoch == result["epoch"]
+            self._committed(served, ok, stream.Connected(welcome, self.leased, newest) if ok else None)
 
         self.commit(decide, then)
 
@@ -277,6 +280,7 @@ class Replica:
             self.take(served, stream.Replaced(older.state.epoch))
             return
         self.of[served.runner_id] = served
+        served.since = self.world.now
         if older is not None:
             self.take(older, stream.Replaced(served.state.epoch))
         self.direct(served)
@@ -332,6 +336,9 @@ class Replica:
                 # The version of the record, which names the epoch.
                 epoch = self.platform.epochs[record.position]
                 self.take(served, stream.Replaced(epoch))
+
+        elif isinstance(record.event, RunnerDisconnected) and record.stream_id in self.of:
+            self.take(self.of[record.stream_id], stream.Ended(record.event.epoch))
 
     def _direct_runner(self, runner_id: str) -> None:
         served = self.of.get(runner_id)

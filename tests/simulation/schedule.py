@@ -302,8 +302,8 @@ class Schedule:
 OPERATIONS: dict[str, tuple[float, Callable[[Schedule, Box], object]]] = {
     "submit": (2.5, Schedule.submit),
     "stop": (2, Schedule.stop),
-    "suspend by owner": (0.5, Schedule.suspend_by_owner),
-    "resume by owner": (1, Schedule.resume_by_owner),
+    "suspend by owner": (1, Schedule.suspend_by_owner),
+    "resume by owner": (2, Schedule.resume_by_owner),
     "suspend by admin": (0.4, Schedule.suspend_by_admin),
     "resume by admin": (0.8, Schedule.lift_admin),
     "regenerate the key": (0.5, Schedule.regenerate_key),

@@ -11,7 +11,7 @@ from tests.simulation.schedule import OPERATIONS, STEPS, run
 SCHEDULES = int(os.environ.get("TETHER_SCHEDULES", "10000"))
 FIRST_SEED = int(os.environ.get("TETHER_FIRST_SEED", "0"))
 # So many schedules may pass before a broken rule is seen.
-PATIENCE = 1500
+PATIENCE = 3000
 # What must have come about by chance, besides the operations themselves.
 SITUATIONS = [
     "a training was declared lost",

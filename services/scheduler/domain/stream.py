@@ -21,6 +21,7 @@ HELLO_TIMEOUT_MS = 10_000
 SILENT = "no heartbeat for 15 s"
 CLOSED_BY_AGENT = "the agent closed the session"
 REPLACED = "this box has opened a newer session"
+ENDED_ELSEWHERE = "the session was ended while this scheduler had no lease; connect again"
 KEY_WITHDRAWN = "the runner's secret key was withdrawn; see `tether-runner reauth`"
 _MAX_INSTALLATION_ID = 100
 
@@ -41,8 +42,10 @@ class Phase(Enum):
 @dataclass(frozen=True, slots=True)
 class State:
     phase: Phase
-    # When the stream was opened; from Welcome on, when the box was heard last.
+    # When the stream was opened; from Hello on, when the box was heard last.
     heard_at_ms: int
+    # Silence counts from here: the box cannot be heard while its Hello is being committed.
+    waiting_since_ms: int = 0
     # Version of RunnerConnected on the runner's stream.
     epoch: int = 0
     leaving: str = ""
@@ -50,7 +53,7 @@ class State:
 
 def opened(now_ms: int) -> State:
     """The state of a stream that has just been opened."""
-    return State(Phase.GREETING, now_ms)
+    return State(Phase.GREETING, now_ms, now_ms)
 
 
 # ---- inputs
@@ -66,10 +69,11 @@ class Heard:
 
 @dataclass(frozen=True, slots=True)
 class Connected:
-    """RunnerConnected is committed."""
+    """RunnerConnected is committed. `newest`: no other session of the runner was committed since."""
 
     welcome: pb.Welcome
     leased: bool
+    newest: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +112,13 @@ class Replaced:
 
 
 @dataclass(frozen=True, slots=True)
+class Ended:
+    """The log says that the session of this epoch is over: another process took ours for dead."""
+
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
 class KeyRefused:
     """The key that opened the session is not valid any more."""
 
@@ -130,7 +141,7 @@ class Tick:
 
 
 Input: TypeAlias = (
-    Heard | Connected | Settled | Wanted | HalfClosed | Broken | Replaced | KeyRefused | Draining | Left | Tick
+    Heard | Connected | Settled | Wanted | HalfClosed | Broken | Replaced | Ended | KeyRefused | Draining | Left | Tick
 )
 
 
@@ -211,6 +222,7 @@ class Forget:
 Action: TypeAlias = Connect | Enter | Say | Commit | Suspend | Answer | Refuse | Postpone | Hangup | Disconnect | Forget
 Result: TypeAlias = tuple[State, list[Action]]
 
+_BEGUN = frozenset({Phase.LIVE, Phase.QUIET, Phase.LEAVING})
 _STREAMING: Mapping[Phase, bool] = {phase: phase in (Phase.GREETING, Phase.CONNECTING, Phase.LIVE) for phase in Phase}
 
 
@@ -220,7 +232,7 @@ def due(state: State, now_ms: int) -> bool:
         case Phase.GREETING:
             return now_ms - state.heard_at_ms > HELLO_TIMEOUT_MS
         case Phase.LIVE | Phase.QUIET:
-            return now_ms - state.heard_at_ms > SILENCE_MS
+            return now_ms - state.waiting_since_ms > SILENCE_MS
     return state.phase is Phase.LEAVING
 
 
@@ -236,14 +248,19 @@ def step(state: State, item: Input, now_ms: int) -> Result:
             return state, [Say(pb.ConnectResponse(directive=directive))]
         case Tick():
             return _tick(state, now_ms)
-        case Connected(welcome, leased) if state.phase is Phase.CONNECTING:
+        case Connected(welcome, leased, newest) if state.phase is Phase.CONNECTING:
+            state = replace(state, phase=Phase.LIVE, epoch=welcome.epoch, waiting_since_ms=now_ms)
+            if not newest:
+                # Its Hello was overtaken by that of another stream.
+                return replace(state, phase=Phase.OVER), [*_goodbye(state, REPLACED, reconnect=True), Forget()]
             # The lease is asked again: Welcome is an acknowledgement, and the commit may have taken its time.
-            state = replace(state, phase=Phase.LIVE, epoch=welcome.epoch, heard_at_ms=now_ms)
             if not leased:
                 return replace(state, phase=Phase.QUIET), [Enter(), Postpone(), Hangup()]
             return state, [Say(pb.ConnectResponse(welcome=welcome)), Enter()]
         case Replaced(epoch) if epoch > state.epoch and state.phase is not Phase.OVER:
-            return replace(state, phase=Phase.OVER), [*_goodbye(state, REPLACED, reconnect=False), Forget()]
+            return replace(state, phase=Phase.OVER), [*_goodbye(state, REPLACED, reconnect=True), Forget()]
+        case Ended(epoch) if epoch == state.epoch and state.phase in _BEGUN:
+            return replace(state, phase=Phase.OVER), [*_goodbye(state, ENDED_ELSEWHERE, reconnect=True), Forget()]
         case HalfClosed(training):
             if state.phase is Phase.LIVE and not training:
                 return _leave(state, CLOSED_BY_AGENT, [Hangup()])
@@ -262,7 +279,7 @@ def step(state: State, item: Input, now_ms: int) -> Result:
 def _heard(state: State, message: pb.ConnectRequest, leased: bool, now_ms: int) -> Result:
     kind = message.WhichOneof("message")
     if state.phase is Phase.GREETING:
-        return _greeted(state, message, kind or "nothing", leased)
+        return _greeted(state, message, kind or "nothing", leased, now_ms)
     if state.phase is not Phase.LIVE:
         # What an older session still says comes again through the newer one.
         return state, []
@@ -271,7 +288,7 @@ def _heard(state: State, message: pb.ConnectRequest, leased: bool, now_ms: int) 
         if kind == "heartbeat":
             return state, []
     else:
-        state = replace(state, heard_at_ms=now_ms)
+        state = replace(state, heard_at_ms=now_ms, waiting_since_ms=now_ms)
     match kind:
         case "heartbeat":
             ack = pb.HeartbeatAck(sequence=message.heartbeat.sequence, platform_at_ms=now_ms)
@@ -286,7 +303,7 @@ def _heard(state: State, message: pb.ConnectRequest, leased: bool, now_ms: int) 
     return _quiet(state, [Refuse("message", kind or "unknown", rule), Hangup()])
 
 
-def _greeted(state: State, message: pb.ConnectRequest, kind: str, leased: bool) -> Result:
+def _greeted(state: State, message: pb.ConnectRequest, kind: str, leased: bool, now_ms: int) -> Result:
     hello = message.hello
     refusal = None
     if kind != "hello":
@@ -300,7 +317,7 @@ def _greeted(state: State, message: pb.ConnectRequest, kind: str, leased: bool) 
         return replace(state, phase=Phase.OVER), [refusal, Hangup(), Forget()]
     if not leased:
         return replace(state, phase=Phase.OVER), [Postpone(), Hangup(), Forget()]
-    return replace(state, phase=Phase.CONNECTING), [Connect(hello)]
+    return replace(state, phase=Phase.CONNECTING, heard_at_ms=now_ms), [Connect(hello)]
 
 
 def _tick(state: State, now_ms: int) -> Result:
