@@ -13,9 +13,6 @@ from services.scheduler.domain import stream
 from services.scheduler.session_driver import SessionDriver
 from services.scheduler.sessions import Session, Sessions
 
-# A box that has not taken a message by then is not there.
-_WRITE_TIMEOUT_S = 20
-
 _CANCELLATION_S = 0.5
 
 Context: TypeAlias = "grpc.aio.ServicerContext[pb.ConnectRequest, pb.ConnectResponse]"
@@ -27,11 +24,12 @@ class RunnerSessionApi(pb_grpc.RunnerSessionServiceServicer):
 
     async def Connect(self, requests: AsyncIterator[pb.ConnectRequest], context: Context) -> None:  # type: ignore[override]
         session = self._sessions.open(caller())
+        session.served_by = asyncio.current_task()
         reader = asyncio.create_task(self._read(session, requests))
         try:
             while (message := await session.next_message()) is not None:
-                async with asyncio.timeout(_WRITE_TIMEOUT_S):
-                    await context.write(message)
+                await context.write(message)
+                session.written()
         finally:
             self._sessions.feed(session, stream.Broken())
             await settle(reader)

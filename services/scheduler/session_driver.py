@@ -1,6 +1,7 @@
 """Carries out what the sessions' state machine orders: commits it, and feeds back what became of it."""
 
 import asyncio
+from collections.abc import Iterable
 
 import structlog
 
@@ -48,7 +49,9 @@ class SessionDriver:
         self._replica, self._ingest_address = replica, ingest_address
 
     async def heard(self, session: Session, message: pb.ConnectRequest) -> None:
-        await self.take(session, stream.Heard(message, self._lease.valid))
+        rest = self._sessions.feed(session, stream.Heard(message, self._lease.valid))
+        if rest:
+            await self._carry_out(session, rest)
 
     async def half_closed(self, session: Session) -> None:
         runner = await self._store.runner(session.runner_id)
@@ -56,7 +59,10 @@ class SessionDriver:
 
     async def take(self, session: Session, item: stream.Input) -> None:
         """Feed one input and see to what follows. Raises what a commit raises."""
-        for action in self._sessions.feed(session, item):
+        await self._carry_out(session, self._sessions.feed(session, item))
+
+    async def _carry_out(self, session: Session, actions: Iterable[stream.Action]) -> None:
+        for action in actions:
             match action:
                 case stream.Connect(hello):
                     epoch = await self._actions.connect(session.runner_id, hello)
@@ -102,6 +108,7 @@ class SessionDriver:
         """End sessions that are silent for 15 s or whose key is refused by now, until cancelled."""
         rounds = 0
         while True:
+            self._sessions.cut_off_unread()
             ending = []
             for session in self._sessions.all():
                 if not self._shell.still_valid(session.principal):

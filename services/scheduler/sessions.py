@@ -15,12 +15,25 @@ _log = structlog.get_logger()
 
 # Messages that may wait for a box that does not read; with more than that its session ends, and the next starts afresh.
 _MAX_WAITING = 256
+# A box that has not taken a message by then is not there.
+_WRITE_TIMEOUT_S = 20
 
 
 class Session:
     """One stream. Whoever serves it writes what `next_message` gives."""
 
-    __slots__ = ("_hung_up", "_waiter", "_waiting", "checks", "principal", "refusal", "runner_id", "state")
+    __slots__ = (
+        "_hung_up",
+        "_waiter",
+        "_waiting",
+        "checks",
+        "principal",
+        "refusal",
+        "runner_id",
+        "served_by",
+        "state",
+        "stuck",
+    )
 
     def __init__(self, principal: Principal, now_ms: int) -> None:
         self.runner_id, self.principal = principal.subject_id, principal
@@ -29,6 +42,10 @@ class Session:
         self.refusal: Exception | None = None
         # Who waits for an answer of the box, by the id of the question.
         self.checks: dict[str, asyncio.Future[pb.DatasetChecked]] = {}
+        # Who writes, to be interrupted where the box does not read.
+        self.served_by: asyncio.Task[None] | None = None
+        # Looks of `cut_off_unread` that found the same message not gone out; -1: none is being written.
+        self.stuck = -1
         self._waiting: list[pb.ConnectResponse] = []
         self._waiter: asyncio.Future[None] | None = None
         self._hung_up = False
@@ -54,6 +71,10 @@ class Session:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
+    def written(self) -> None:
+        """What `next_message` gave has gone out."""
+        self.stuck = -1
+
     async def next_message(self) -> pb.ConnectResponse | None:
         """What is to be written next; None where the stream is to end."""
         while not self._waiting:
@@ -61,6 +82,7 @@ class Session:
                 return None
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
+        self.stuck = 0
         return self._waiting.pop(0)
 
 
@@ -141,6 +163,17 @@ class Sessions:
         session = self._of.get(runner_id)
         if session is not None:
             self.feed(session, stream.Ended(epoch))
+
+    def cut_off_unread(self) -> None:
+        """Called once a second: ends the streams of boxes that have not taken a message in time."""
+        for session in self._open:
+            if session.stuck < 0:
+                continue
+            session.stuck += 1
+            if session.stuck > _WRITE_TIMEOUT_S and session.served_by is not None:
+                _log.warning("a session is closed: its box does not read", runner_id=session.runner_id)
+                session.stuck = -1
+                session.served_by.cancel()
 
     def all(self) -> list[Session]:
         return list(self._open)
