@@ -7,9 +7,10 @@ from protos.events.v1 import job_pb2 as ev
 from protos.events.v1.runner_pb2 import RunnerStatus
 from protos.scheduler.v1.job_pb2 import JobState
 from services.metrics.chunks import skip_of
-from tests.simulation.box import Box, Trainer
+from tests.simulation.box import Box
 from tests.simulation.log import Record
 from tests.simulation.platform import Platform
+from tests.simulation.trainer import Trainer
 from tests.simulation.world import EPOCH_MS, MS, SECOND, World
 
 GRACE = 30 * SECOND

@@ -14,6 +14,7 @@ from services.scheduler.domain import attempt, stream
 from services.scheduler.domain import session as session_domain
 from services.scheduler.domain.runner import Runner
 from tests.simulation import box
+from tests.simulation import keeper as simulated_keeper
 from tests.simulation.folder import Folder
 
 
@@ -157,7 +158,8 @@ MUTATIONS = [
     Mutation("no outcome is written", ((keeper, "step", _without(km.AppendFact, km.WriteOutcome)),)),
     Mutation("no stamps", ((keeper, "step", _without(km.Stamp)),), seen_by=639),
     Mutation(
-        "a trainer outlives its keeper", ((box.Keeper, "kill", _trainer_outlives), (box.Box, "lives", lambda *_: False))
+        "a trainer outlives its keeper",
+        ((simulated_keeper.Keeper, "kill", _trainer_outlives), (box.Box, "lives", lambda *_: False)),
     ),
     Mutation("what is left of an attempt is not swept", ((box.Box, "lives", lambda *_: False),), seen_by=9),
     Mutation("a known attempt is started again", ((Folder, "started", property(lambda _: False)),)),

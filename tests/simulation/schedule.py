@@ -12,7 +12,8 @@ from protos.training.v1.training_pb2 import EndReason, Limits, TrainingSpec
 from services.scheduler.domain import attempt as attempts
 from services.scheduler.domain import runner as runners
 from services.scheduler.domain.job import HELD
-from tests.simulation.box import INVENTORY, Box, dial
+from tests.simulation.agent import INVENTORY
+from tests.simulation.box import Box, dial
 from tests.simulation.laws import LawBroken, Laws
 from tests.simulation.platform import Platform
 from tests.simulation.world import MS, SECOND, Link, Stream, World, mend, when
