@@ -10,7 +10,7 @@ PROTOS := $(shell find protos -name '*.proto')
 TAG = $(shell git describe --tags --abbrev=0 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: docs help demo test test-slow bench check up protos install clean
+.PHONY: docs help demo test test-slow bench check lint up protos install clean
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -30,7 +30,10 @@ test-slow: $(GENERATED) ## The tests that take long
 bench: $(GENERATED) ## Measure, and write build/bench.json
 	@GRPC_VERBOSITY=ERROR $(BIN)/python -m tests.bench
 
-check: $(GENERATED) ## Format, lint, types, import directions, protos, unit tests
+check: lint ## Format, lint, types, import directions, protos, unit tests
+	$(BIN)/python -m pytest tests/unit
+
+lint: $(GENERATED) ## What `check` does, without the unit tests
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
@@ -40,7 +43,6 @@ check: $(GENERATED) ## Format, lint, types, import directions, protos, unit test
 	$(BIN)/python protos/generate.py build/protos
 	diff -rq -x '*.proto' -x __pycache__ -x __init__.py -x buf.yaml -x generate.py -x build_hook.py protos build/protos/protos
 	$(if $(TAG),$(BIN)/buf breaking --config protos/buf.yaml --against '.git#tag=$(TAG)' --against-config protos/buf.yaml)
-	$(BIN)/python -m pytest tests/unit
 
 protos: $(INSTALLED) ## Generate the Python code of the protos
 	$(BIN)/python protos/generate.py

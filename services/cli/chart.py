@@ -12,6 +12,9 @@ _MIN_WIDTH, _MIN_HEIGHT = 20, 4
 _AXIS_WIDTH = 11
 _ROWS_A_TICK = 3
 
+# A margin below this would vanish beside the number itself.
+_SMALLEST = 1e-300
+
 
 @dataclass(frozen=True, slots=True)
 class Line:
@@ -44,7 +47,10 @@ def chart(line: Line, width: int, height: int) -> str:
 
 def _room(low: float, high: float) -> tuple[float, float]:
     """A range of which both ends differ."""
-    return (low, high) if high > low else (low - (abs(low) or 1) * 0.05, high + (abs(high) or 1) * 0.05)
+    if high > low:
+        return low, high
+    margin = max(abs(low) * 0.05, _SMALLEST) if low else 1.0
+    return low - margin, high + margin
 
 
 def _labelled(rows: Sequence[str], low: float, high: float) -> list[str]:

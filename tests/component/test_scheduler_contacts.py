@@ -61,7 +61,7 @@ async def test_contacts_of_occupied_runners_are_written_at_once_and_never_go_bac
         for runner_id in (busy_id, idle_id):
             session = sessions.open(Principal(f"runner:{runner_id}", control.workspace_id, "runner", b""))
             sessions.feed(session, stream.Heard(ConnectRequest(hello=hello()), leased=True))
-            sessions.feed(session, stream.Connected(Welcome(epoch=2), leased=True))
+            sessions.feed(session, stream.Connected(Welcome(epoch=2), leased=True, newest=True))
         assert await contacts.flush() == 1, "only the one that holds a training"
         written = await contacts.of([busy_id, idle_id])
         assert written == {busy_id: Contact(held.attempt_id, sessions.heard_at_ms(busy_id))}

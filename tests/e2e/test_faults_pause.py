@@ -97,6 +97,7 @@ async def _the_box_is_away(stack: FaultStack) -> None:
     await stack.runs_another(done)
 
 
+@pytest.mark.slow
 async def test_a_scheduler_that_stands_still(steady_platform: SharedPlatform, tmp_path: Path) -> None:
     async with box_on(steady_platform, tmp_path, "box") as stack:
         job = await stack.trains()

@@ -11,6 +11,7 @@ from tests.support.platform import SharedPlatform
 from tests.support.stack import stack_on
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(240)
 async def test_a_training_goes_on_when_its_box_gets_the_new_key(platform: SharedPlatform, tmp_path: Path) -> None:
     async with stack_on(platform, tmp_path, runner="keys") as stack:

@@ -28,6 +28,7 @@ def first_step(stack: Stack, attempt_id: str) -> int:
     return min(int(point["step"]) for point in points)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 async def test_a_training_whose_keeper_is_killed_goes_on_from_its_last_checkpoint(
     platform: SharedPlatform, tmp_path: Path

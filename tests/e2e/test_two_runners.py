@@ -17,6 +17,7 @@ from tests.support.stack import Stack
 NAMES = ("left", "right")
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(240)
 async def test_two_runners_of_one_box_train_at_the_same_time_and_one_stops_after_its_training(
     platform: SharedPlatform, tmp_path: Path
