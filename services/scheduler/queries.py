@@ -42,15 +42,14 @@ class Queries:
         )
         return [load(row["state"], Runner) for row in rows]
 
-    async def connected_here(self, replica: str, known: Iterable[str]) -> list[str]:
+    async def connected_here(self, replica: str, known: Iterable[str]) -> list[Runner]:
         """Runners whose session this process has committed, other than the known ones."""
         rows = await self._pool.fetch(
-            "select runner_id from scheduler.runners "
-            "where connected and replica = $1 and not runner_id = any($2::text[])",
+            "select state from scheduler.runners where connected and replica = $1 and not runner_id = any($2::text[])",
             replica,
             list(known),
         )
-        return [row["runner_id"] for row in rows]
+        return [load(row["state"], Runner) for row in rows]
 
     async def replica_expiry_ms(self, replica: str) -> int | None:
         """When the lease of a scheduler process ends or ended, platform time."""

@@ -8,15 +8,12 @@ import grpc
 
 from protos.scheduler.v1 import session_pb2 as pb
 from protos.scheduler.v1 import session_pb2_grpc as pb_grpc
-from services.rpc.errors import Unavailable
 from services.rpc.shell import caller, settle
 from services.scheduler.domain import stream
 from services.scheduler.session_driver import SessionDriver
 from services.scheduler.sessions import Session, Sessions
 
-# Whoever comes on top of these is sent away at once: waiting behind thousands would outlast a box's patience, and what
-# was done for it would be lost.
-_MOST_OPENING = 500
+# Between the end of a broken stream's messages and its cancellation.
 _CANCELLATION_S = 0.5
 
 Context: TypeAlias = "grpc.aio.ServicerContext[pb.ConnectRequest, pb.ConnectResponse]"
@@ -27,10 +24,6 @@ class RunnerSessionApi(pb_grpc.RunnerSessionServiceServicer):
         self._sessions, self._driver = sessions, driver
 
     async def Connect(self, requests: AsyncIterator[pb.ConnectRequest], context: Context) -> None:  # type: ignore[override]
-        if self._sessions.opening >= _MOST_OPENING:
-            raise Unavailable(
-                f"{_MOST_OPENING} boxes are connecting to this scheduler at the same moment; connect again shortly"
-            )
         session = self._sessions.open(caller())
         session.served_by = asyncio.current_task()
         reader = asyncio.create_task(self._read(session, requests))

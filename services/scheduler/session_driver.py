@@ -132,10 +132,10 @@ class SessionDriver:
     async def _end_strays(self) -> None:
         """Sessions that this process has committed and nobody holds: the stream broke before the commit was known."""
         try:
-            for runner_id in await self._queries.connected_here(self._replica, self._sessions.runner_ids()):
-                runner = await self._store.runner(runner_id)
-                if runner is not None and runner_id not in self._sessions.runner_ids():
+            for runner in await self._queries.connected_here(self._replica, self._sessions.runner_ids()):
+                # Its box may have come back meanwhile: here, which is seen, or elsewhere, with another epoch.
+                if runner.runner_id not in self._sessions.runner_ids():
                     reason = "the session was lost while it was opened"
-                    await self._actions.disconnect(runner_id, runner.epoch, runner.last_contact_at_ms, reason)
+                    await self._actions.disconnect(runner.runner_id, runner.epoch, runner.last_contact_at_ms, reason)
         except (*LOST, LogUnavailable, Conflict) as error:
             _log.warning("strays are looked for again", error=str(error))

@@ -94,11 +94,6 @@ class Sessions:
         self._open: set[Session] = set()
         self._of: dict[str, Session] = {}
 
-    @property
-    def opening(self) -> int:
-        """Streams that have not become a session yet."""
-        return len(self._open) - len(self._of)
-
     def open(self, principal: Principal) -> Session:
         session = Session(principal, self._clock.now_ms())
         self._open.add(session)

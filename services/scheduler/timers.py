@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 import structlog
 
@@ -23,6 +24,8 @@ _log = structlog.get_logger()
 _INTERVAL_S = 1.0
 # Events come in thousands when a fleet comes back: they are looked at together.
 _BREATH_S = 0.05
+# Sessions ended together; the appender batches them.
+_ENDS_AT_ONCE = 256
 # Waiting jobs looked at in one round; the rest comes in the next.
 _QUEUE_ROUND = 1000
 # After these somebody may be placed, or stopped.
@@ -72,14 +75,16 @@ class Timers:
         """Sessions of scheduler processes that are gone: heard last at their lease's end, at the latest."""
         orphans = await self._queries.orphans(self._replica)
         contacts = await self._contacts.of([runner.runner_id for runner in orphans]) if orphans else {}
+        expired_at_ms = {one: await self._queries.replica_expiry_ms(one) for one in {r.replica for r in orphans}}
+        now_ms, reason = self._clock.now_ms(), "the scheduler that held the session is gone"
+        ends = []
         for runner in orphans:
-            expired_at_ms = await self._queries.replica_expiry_ms(runner.replica)
-            heard_ms = last_contact_ms(
-                runner, contacts.get(runner.runner_id), expired_at_ms, self._lease_ms, self._clock.now_ms()
-            )
-            reason = "the scheduler that held the session is gone"
+            contact, expired = contacts.get(runner.runner_id), expired_at_ms[runner.replica]
+            heard_ms = last_contact_ms(runner, contact, expired, self._lease_ms, now_ms)
             # The epoch as it was looked up: a box that has come back meanwhile has a session of another one.
-            await self._actions.disconnect(runner.runner_id, runner.epoch, heard_ms, reason)
+            ends.append(partial(self._actions.disconnect, runner.runner_id, runner.epoch, heard_ms, reason))
+        for start in range(0, len(ends), _ENDS_AT_ONCE):
+            await asyncio.gather(*(_patiently("orphan", end) for end in ends[start : start + _ENDS_AT_ONCE]))
 
     async def _declare_lost(self) -> None:
         for job_id in await self._queries.cut_off():

@@ -111,7 +111,6 @@ class Agent:
             case sm.Adopt(assignment):
                 self._adopt(assignment)
             case sm.StartAttempt(pair, attempt_id, deadline_ns, anchor):
-                box.laws.handed(box, attempt_id)
                 start = km.Start(
                     attempt_id, box.disk[attempt_id].assignment.job_id, "", box.platform.window_ms, deadline_ns,
                     anchor, True, ("GPU-0",),

@@ -31,7 +31,6 @@ class Truth:
 
     box: Box
     trainer: Trainer
-    releases: int = 0
     started: int = 0
     # Where the charge must end: the stop began, or it ended by itself.
     ended: int = 0
@@ -66,16 +65,13 @@ class Laws:
 
     # ---- on the box
 
-    def handed(self, box: Box, attempt_id: str) -> None:
-        del box, attempt_id
-
     def released(self, box: Box, trainer: Trainer) -> None:
         others = [one.attempt_id for one in box.trainers if one.alive and one.released and one is not trainer]
         if others:
             self.broken(f"two trainings live on one box: {trainer.attempt_id} and {others}")
         if trainer.attempt_id in self.truths:
             self.broken(f"{trainer.attempt_id} was started twice")
-        self.truths[trainer.attempt_id] = Truth(box, trainer, 1)
+        self.truths[trainer.attempt_id] = Truth(box, trainer)
 
     def started(self, box: Box, trainer: Trainer) -> None:
         truth = self.truths[trainer.attempt_id]

@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from google.protobuf.message import Message
@@ -109,7 +110,7 @@ class Replica:
 
     # ---- commits
 
-    def commit(self, decide: Callable[[], bool], then: Callable[[bool], None] | None = None) -> None:
+    def commit(self, decide: Callable[[], None], then: Callable[[bool], None] | None = None) -> None:
         """Decide and append a little later; `then` hears whether it happened, unless we died meanwhile."""
         expires = self.world.now + PATIENCE
 
@@ -244,7 +245,7 @@ class Replica:
         served.busy = True
         result: dict[str, Any] = {}
 
-        def decide() -> bool:
+        def decide() -> None:
             now_ms = self.world.now_ms
             try:
                 self._on_runner(
@@ -253,9 +254,8 @@ class Replica:
                 )
             except HeldByAnotherInstallation:
                 result["refused"] = True
-                return True
+                return
             result["epoch"] = self.log.runners[served.runner_id].epoch
-            return True
 
         def then(ok: bool) -> None:
             if result.get("refused"):
@@ -289,7 +289,7 @@ class Replica:
         served.busy = True
         rejected: list[str] = []
 
-        def decide() -> bool:
+        def decide() -> None:
             runner = self.log.runners[served.runner_id]
             job = self.log.jobs.get(runner.job_id if runner.attempt_id == report.attempt_id else report.job_id)
             try:
@@ -298,10 +298,9 @@ class Replica:
                 job_events, runner_events = attempts.report(job, runner, report, self.world.now_ms)
             except StaleReport as stale:
                 rejected.append(str(stale))
-                return True
+                return
             self.log.append("job", job.job_id, job_events)
             self.log.append("runner", runner.runner_id, runner_events)
-            return True
 
         def then(ok: bool) -> None:
             settled = stream.Settled(report.attempt_id, report.sequence, rejected[0] if rejected else "")
@@ -309,18 +308,16 @@ class Replica:
 
         self.commit(decide, then)
 
-    def _decide_suspensions(self, runner_id: str, epoch: int, state: pb.SuspensionState) -> bool:
+    def _decide_suspensions(self, runner_id: str, epoch: int, state: pb.SuspensionState) -> None:
         now_ms = self.world.now_ms
         self._on_runner(runner_id, lambda runner, _job: (session.box_suspensions(runner, epoch, state, now_ms), []))
-        return True
 
-    def _decide_disconnect(self, runner_id: str, epoch: int, last_contact_ms: int, reason: str) -> bool:
+    def _decide_disconnect(self, runner_id: str, epoch: int, last_contact_ms: int, reason: str) -> None:
         now_ms = self.world.now_ms
         self._on_runner(
             runner_id,
             lambda runner, job: session.disconnect(runner, job, epoch, last_contact_ms, reason, now_ms),
         )
-        return True
 
     # ---- directives
 
@@ -378,7 +375,9 @@ class Replica:
         for runner in list(self.log.runners.values()):
             if runner.connected and runner.replica == self.name and runner.runner_id not in known:
                 self.world.note("a session that nobody holds was ended")
-                self._decide_disconnect(runner.runner_id, runner.epoch, runner.last_contact_at_ms, "stray")
+                # Looked up now and ended a little later, as in `_end_orphan`.
+                end = partial(self._decide_disconnect, runner.runner_id, runner.epoch, runner.last_contact_at_ms, "")
+                self.commit(end)
 
     def _lead(self) -> None:
         if not self.leads or self.log.away:
@@ -400,9 +399,9 @@ class Replica:
         # Looked up now and ended a little later: the box may be back by then.
         epoch = runner.epoch
 
-        def end() -> bool:
+        def end() -> None:
             self.world.note("a dead scheduler's session was ended")
-            return self._decide_disconnect(runner_id, epoch, last_contact_ms, "the scheduler is gone")
+            self._decide_disconnect(runner_id, epoch, last_contact_ms, "the scheduler is gone")
 
         self.commit(end)
 
