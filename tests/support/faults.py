@@ -127,6 +127,9 @@ class FaultStack(Stack):
         if phase == "ending":
             await self.stop_job(job.job_id)
             await eventually(lambda: box.observed(job.attempt_id, "stopping"), 30, f"{box.name} ending")
+            # The keeper tells the trainer first and writes it down then: from here on its death hides nothing.
+            noted = box.attempt(job.attempt_id).phase
+            await eventually(lambda: noted().get("phase") == "stopping", 30, f"{box.name}'s note of the stop")
         return job
 
     async def history(self, job_id: str) -> list[EventRecord]:
