@@ -107,7 +107,7 @@ def wake_at_ns(state: State) -> int:
         case LinkPhase.IDLE:
             moments = [state.dial_at_ns]
         case LinkPhase.OPENING:
-            moments = [state.opened_ns + state.timing.welcome_timeout_ns]
+            moments = [state.opened_ns + _patience_ns(state)]
         case LinkPhase.LIVE:
             moments = [state.next_heartbeat_ns, state.heard_ns + SILENT_INTERVALS * state.interval_ns]
     moments += [_deadline_ns(state, one) for one in state.attempts.values() if one.place is Place.WAITING]
@@ -123,7 +123,7 @@ def _tick(state: State, now_ns: int, jitter: float) -> Result:
             state = replace(state, link=LinkPhase.OPENING, stream=state.stream + 1, opened_ns=now_ns)
             state = replace(state, told_suspensions=state.suspensions)
             return state, [Dial(state.stream, _hello(state))]
-        case LinkPhase.OPENING if now_ns >= state.opened_ns + state.timing.welcome_timeout_ns:
+        case LinkPhase.OPENING if now_ns >= state.opened_ns + _patience_ns(state):
             reason = "the platform did not answer Hello"
             return _lost(state, reason, now_ns, jitter), [Hangup(state.stream)]
         case LinkPhase.LIVE if now_ns >= state.heard_ns + SILENT_INTERVALS * state.interval_ns:
@@ -173,12 +173,7 @@ def _tell_suspensions(state: State) -> Result:
 
 def _lost(state: State, reason: str, now_ns: int, jitter: float, *, refused: bool = False) -> State:
     """Full jitter: anything between at once and the cap, so that thousands of boxes do not come back together."""
-    timing = state.timing
-    windows = [attempt.window_ns for attempt in state.attempts.values() if attempt.alive]
-    cap_ns = min(timing.longest_backoff_ns, min(windows, default=timing.window_ns) // 10)
-    delay_ns = int(jitter * min(cap_ns, timing.backoff_base_ns * 2 ** min(state.failures, MOST_DOUBLINGS)))
-    if refused:
-        delay_ns = timing.refused_backoff_ns
+    delay_ns = state.timing.refused_backoff_ns if refused else int(jitter * _backoff_ns(state))
     return replace(
         state,
         link=LinkPhase.IDLE,
@@ -188,6 +183,21 @@ def _lost(state: State, reason: str, now_ns: int, jitter: float, *, refused: boo
         error=reason,
         refused=refused,
     )
+
+
+def _backoff_ns(state: State) -> int:
+    timing = state.timing
+    windows = [attempt.window_ns for attempt in state.attempts.values() if attempt.alive]
+    cap_ns = min(timing.longest_backoff_ns, min(windows, default=timing.window_ns) // 10)
+    return min(cap_ns, timing.backoff_base_ns << min(state.failures, MOST_DOUBLINGS))
+
+
+def _patience_ns(state: State) -> int:
+    """How long Welcome is awaited: longer with each failure.
+
+    A platform to which thousands come back at once is slow to answer; who hangs up and asks anew makes it slower.
+    """
+    return state.timing.welcome_timeout_ns + (_backoff_ns(state) if state.failures else 0)
 
 
 def _received(state: State, message: session_pb2.ConnectResponse, now_ns: int, jitter: float) -> Result:

@@ -83,9 +83,9 @@ class Shell(grpc.aio.ServerInterceptor):
             raise RoleRequired(method, principal.role, sorted(allowed))
         _principal.set(principal)
 
-    def still_valid(self, principal: Principal) -> bool:
-        """Whether an open stream may go on; ask each `RECHECK_S`."""
-        return self._directory.still_valid(principal, self._clock.now_ms())
+    def still_valid(self, principal: Principal, now_ms: int | None = None) -> bool:
+        """Whether an open stream may go on; ask each `RECHECK_S`. `now_ms`: where many are asked about at once."""
+        return self._directory.still_valid(principal, self._clock.now_ms() if now_ms is None else now_ms)
 
     def check_still_valid(self, principal: Principal) -> None:
         """Raises BadCredentials once the stream's token is withdrawn."""
@@ -107,10 +107,14 @@ def _tolerant(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
     return tolerant
 
 
-def _readable(request: Any) -> Any:
-    """The request, or the stream of them. Raises InvalidField where one is not a message."""
+def _refuse_undecodable(request: Any) -> None:
     if isinstance(request, _Undecodable):
         raise InvalidField("request", "bytes", "they are not a message of this call; is the client of this version?")
+
+
+def _readable(request: Any) -> Any:
+    """The request, or the stream of them. Raises InvalidField where one is not a message."""
+    _refuse_undecodable(request)
     return _readable_stream(request) if hasattr(request, "__aiter__") else request
 
 
@@ -177,6 +181,18 @@ def _refusal(error: Exception) -> Exception:
     if isinstance(error, LOST):
         return Unavailable("the platform's database does not answer at the moment; repeat the request in a second")
     return error
+
+
+async def next_request(context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+    """The next request of a stream, or None at its end; cheaper than the iterator that a handler is given.
+
+    Raises InvalidField where it is not a message.
+    """
+    request: Any = await context.read()
+    if request is grpc.aio.EOF:
+        return None
+    _refuse_undecodable(request)
+    return request
 
 
 async def settle(task: "asyncio.Task[Any]") -> None:

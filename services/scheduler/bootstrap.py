@@ -172,7 +172,7 @@ async def serve(settings: Settings, stopping: asyncio.Event) -> None:
             _log.info("read models rebuilt", position=await rebuild(connection, kernel.pool))
     scheduler = Scheduler(kernel, settings)
     scheduler.appender.start()
-    server = Server(settings.listen, scheduler.mounts, kernel.shell)
+    server = Server(settings.listen, scheduler.mounts, kernel.shell, quiet_streams=True)
     await scheduler.lease.renew()
     await server.start()
 

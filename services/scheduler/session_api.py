@@ -1,14 +1,13 @@
 """RunnerSessionService: the scheduler's end of the tether."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import TypeAlias
 
 import grpc
 
 from protos.scheduler.v1 import session_pb2 as pb
 from protos.scheduler.v1 import session_pb2_grpc as pb_grpc
-from services.rpc.shell import caller, settle
+from services.rpc.shell import caller, next_request, settle
 from services.scheduler.domain import stream
 from services.scheduler.session_driver import SessionDriver
 from services.scheduler.sessions import Session, Sessions
@@ -23,24 +22,25 @@ class RunnerSessionApi(pb_grpc.RunnerSessionServiceServicer):
     def __init__(self, sessions: Sessions, driver: SessionDriver) -> None:
         self._sessions, self._driver = sessions, driver
 
-    async def Connect(self, requests: AsyncIterator[pb.ConnectRequest], context: Context) -> None:  # type: ignore[override]
+    async def Connect(self, requests: object, context: Context) -> None:  # type: ignore[override]
         session = self._sessions.open(caller())
         session.served_by = asyncio.current_task()
-        reader = asyncio.create_task(self._read(session, requests))
+        reader = asyncio.create_task(self._read(session, context))
         try:
-            while (message := await session.next_message()) is not None:
-                await context.write(message)
-                session.written()
+            await session.serve(context.write)
         finally:
             self._sessions.feed(session, stream.Broken())
             await settle(reader)
         if session.refusal is not None:
             raise session.refusal
 
-    async def _read(self, session: Session, requests: AsyncIterator[pb.ConnectRequest]) -> None:
+    async def _read(self, session: Session, context: Context) -> None:
         try:
-            async for request in requests:
-                await self._driver.heard(session, request)
+            while (request := await next_request(context)) is not None:
+                rest = self._driver.hear(session, request)
+                await session.flush(context.write)
+                if rest:
+                    await self._driver.carry_out(session, rest)
             # A broken stream ends like this as well, and is cancelled a moment later.
             await asyncio.sleep(_CANCELLATION_S)
             await self._driver.half_closed(session)

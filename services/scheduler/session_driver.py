@@ -48,10 +48,9 @@ class SessionDriver:
         self._directives, self._clock, self._lease, self._shell = directives, clock, lease, shell
         self._replica, self._ingest_address = replica, ingest_address
 
-    async def heard(self, session: Session, message: pb.ConnectRequest) -> None:
-        rest = self._sessions.feed(session, stream.Heard(message, self._lease.valid))
-        if rest:
-            await self._carry_out(session, rest)
+    def hear(self, session: Session, message: pb.ConnectRequest) -> list[stream.Action]:
+        """What to `carry_out` of a message that was read; the reader flushes the session before."""
+        return self._sessions.hear(session, stream.Heard(message, self._lease.valid))
 
     async def half_closed(self, session: Session) -> None:
         runner = await self._store.runner(session.runner_id)
@@ -59,9 +58,10 @@ class SessionDriver:
 
     async def take(self, session: Session, item: stream.Input) -> None:
         """Feed one input and see to what follows. Raises what a commit raises."""
-        await self._carry_out(session, self._sessions.feed(session, item))
+        await self.carry_out(session, self._sessions.feed(session, item))
 
-    async def _carry_out(self, session: Session, actions: Iterable[stream.Action]) -> None:
+    async def carry_out(self, session: Session, actions: Iterable[stream.Action]) -> None:
+        """Commit what the state machine orders, in order. Raises what a commit raises."""
         for action in actions:
             match action:
                 case stream.Connect(hello):
@@ -110,10 +110,11 @@ class SessionDriver:
         while True:
             self._sessions.cut_off_unread()
             ending = []
+            now_ms = self._clock.now_ms()
             for session in self._sessions.all():
-                if not self._shell.still_valid(session.principal):
+                if not self._shell.still_valid(session.principal, now_ms):
                     self._sessions.feed(session, stream.KeyRefused())
-                if stream.due(session.state, self._clock.now_ms()):
+                if stream.due(session.state, now_ms):
                     ending.append(session)
             for start in range(0, len(ending), _ENDS_AT_ONCE):
                 await asyncio.gather(*map(self._tick, ending[start : start + _ENDS_AT_ONCE]))

@@ -1,7 +1,8 @@
 """Open streams of this process: each a state machine with what waits to be said on it."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TypeAlias
 
 import structlog
 
@@ -19,13 +20,18 @@ _MAX_WAITING = 256
 _WRITE_TIMEOUT_S = 20
 
 
+# Writes one message to the box; grpc allows one such call at a time.
+Write: TypeAlias = Callable[[pb.ConnectResponse], Awaitable[None]]
+
+
 class Session:
-    """One stream. Whoever serves it writes what `next_message` gives."""
+    """One stream. Whoever reads it writes the answers; what comes of other causes is written by `serve`."""
 
     __slots__ = (
         "_hung_up",
         "_waiter",
         "_waiting",
+        "_writing",
         "checks",
         "principal",
         "refusal",
@@ -48,6 +54,7 @@ class Session:
         self.stuck = -1
         self._waiting: list[pb.ConnectResponse] = []
         self._waiter: asyncio.Future[None] | None = None
+        self._writing = False
         self._hung_up = False
 
     @property
@@ -55,35 +62,46 @@ class Session:
         return self.state.phase is stream.Phase.LIVE
 
     def say(self, message: pb.ConnectResponse) -> bool:
-        """Have it written; False where too much waits already."""
+        """Have it written by the next `flush`; False where too much waits already."""
         if self._hung_up or len(self._waiting) >= _MAX_WAITING:
             return self._hung_up
         self._waiting.append(message)
-        self._wake()
         return True
 
     def hang_up(self) -> None:
         """End the stream when all is said."""
         self._hung_up = True
-        self._wake()
+        self.wake()
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """Let `serve` see to what waits."""
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    def written(self) -> None:
-        """What `next_message` gave has gone out."""
-        self.stuck = -1
+    async def serve(self, write: Write) -> None:
+        """Write what others have to say, until the stream is to end and all is said."""
+        while True:
+            await self.flush(write)
+            if self._writing or not self._hung_up:
+                self._waiter = asyncio.get_running_loop().create_future()
+                await self._waiter
+            elif not self._waiting:
+                return
 
-    async def next_message(self) -> pb.ConnectResponse | None:
-        """What is to be written next; None where the stream is to end."""
-        while not self._waiting:
+    async def flush(self, write: Write) -> None:
+        """Write what waits; where somebody writes already, he goes on with it."""
+        if self._writing:
+            return
+        self._writing = True
+        try:
+            while self._waiting:
+                self.stuck = 0
+                await write(self._waiting.pop(0))
+                self.stuck = -1
+        finally:
+            self._writing = False
             if self._hung_up:
-                return None
-            self._waiter = asyncio.get_running_loop().create_future()
-            await self._waiter
-        self.stuck = 0
-        return self._waiting.pop(0)
+                self.wake()
 
 
 class Sessions:
@@ -101,6 +119,12 @@ class Sessions:
 
     def feed(self, session: Session, item: stream.Input) -> list[stream.Action]:
         """Apply one input and carry out what concerns the stream itself; returns what has to be committed or told."""
+        rest = self.hear(session, item)
+        session.wake()
+        return rest
+
+    def hear(self, session: Session, item: stream.Input) -> list[stream.Action]:
+        """`feed` for the one who reads the stream: he flushes it himself, which spares a change of tasks."""
         session.state, actions = stream.step(session.state, item, self._clock.now_ms())
         rest: list[stream.Action] = []
         for action in actions:

@@ -105,6 +105,7 @@ class WorkflowApi(pb_grpc.WorkflowServiceServicer):
         session.checks[check_id] = answered
         ask = session_pb2.CheckDatasetOnBox(check_id=check_id, dataset=dataset)
         session.say(session_pb2.ConnectResponse(check_dataset=ask))
+        session.wake()
         try:
             async with asyncio.timeout(_CHECK_TIMEOUT_S):
                 checked = await answered

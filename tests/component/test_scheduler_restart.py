@@ -9,6 +9,7 @@ from protos.events.v1.workspace_pb2 import QuotaExhausted
 from protos.scheduler.v1.session_pb2 import ConnectRequest, Heartbeat
 from protos.training.v1.training_pb2 import EndReason
 from services.eventlog.append import Append, StreamAppend
+from services.eventlog.appender import take_append_lock
 from services.eventlog.read import read_stream
 from services.postgres import Pool
 from services.scheduler import bootstrap as scheduler
@@ -124,3 +125,38 @@ async def test_trainings_of_a_workspace_that_was_used_up_while_no_scheduler_ran_
                 await control.submit(runner="", queue=True)
             assert refused.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
             assert "0.51 of its 0.50 compute minutes" in (refused.value.details() or "")
+
+
+async def test_a_session_that_is_committed_after_its_stream_broke_is_ended(database: DatabaseUrls) -> None:
+    async with control_plane(database) as control, pool_on(database.scheduler) as pool:
+        runner_id, box = await control.box()
+
+        async def appending() -> bool:
+            waiting: int = await pool.fetchval(
+                "select count(*) from pg_locks where locktype = 'advisory' and not granted"
+            )
+            return waiting > 0
+
+        async with pool.acquire() as connection, connection.transaction():
+            await take_append_lock(connection)
+            await box.say(ConnectRequest(hello=hello()))
+            await eventually(appending, 10, "the commit of the session")
+            box.drop()
+            # Asked on the same connection, so the end of the stream is known before the answer comes.
+            assert not (await control.runner()).connected
+
+        async def told() -> bool:
+            return any(record.type == "RunnerDisconnected" for record in await history(pool, runner_id))
+
+        await eventually(told, 30, "the end of the session that nobody holds")
+        records = await history(pool, runner_id)
+        assert [record.type for record in records] == [
+            "RunnerRegistered",
+            "RunnerConnected",
+            "RunnerStatusChanged",
+            "RunnerDisconnected",
+            "RunnerStatusChanged",
+        ]
+        gone = RunnerDisconnected.FromString(records[3].payload.value)
+        assert gone.reason == "the session was lost while it was opened"
+        assert gone.epoch == records[1].stream_version

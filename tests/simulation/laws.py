@@ -18,6 +18,8 @@ GRACE = 30 * SECOND
 SLACK = SECOND // 20
 # A keeper stamps every 5 s.
 STAMPED = 6 * SECOND
+# A box is heard of each 5 s.
+HEARTBEAT = 5 * SECOND
 ENDS = (ev.JobFinished, ev.JobFailed, ev.JobKilled)
 
 
@@ -95,6 +97,10 @@ class Laws:
     def _end(self, box: Box, truth: Truth) -> None:
         """A box that slept through its deadline is charged to the deadline."""
         late = max(0, box.boottime - box.contact - self.platform.window_ms * MS)
+        if late:
+            # What the agent read as the box woke may have come too late for the keeper, which then held the deadline of
+            # the heartbeat before: charged for less, never for more.
+            truth.short += HEARTBEAT
         truth.end(max(truth.started, self.world.now - int(late / box.rate)))
 
     def stopped_computing(self, box: Box, trainer: Trainer) -> None:
