@@ -33,6 +33,10 @@ async def lead(url: str, name: str, work: Callable[[Connection], Awaitable[None]
             _log.info("leading", name=name)
             await work(connection)
         except LOST as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                # The rollback of a connection that dies just then puts its own error in the cancellation's place.
+                raise asyncio.CancelledError from error
             _log.info("leadership lost with PostgreSQL", name=name, error=str(error))
         finally:
             if connection is not None:
