@@ -13,8 +13,8 @@ def new_id(prefix: Prefix) -> str:
     return f"{prefix}_{base64.b32encode(secrets.token_bytes(10)).decode().lower()}"
 
 
-def new_secret(prefix: Literal["tt", "tk"]) -> str:
-    """256 random bits; `tt` for a person's token, `tk` for a runner's key."""
+def new_secret(prefix: Literal["tt", "tk", "wh"]) -> str:
+    """256 random bits; `tt` for a person's token, `tk` for a runner's key, `wh` for a webhook's signatures."""
     return f"{prefix}_{secrets.token_urlsafe(32)}"
 
 

@@ -21,7 +21,10 @@ RunnerArgument = Annotated[
 DatasetArgument = Annotated[
     str, typer.Argument(metavar="DATASET", help="Name or id of the dataset.", autocompletion=completion.dataset)
 ]
-Month = Annotated[str, typer.Option("--month", metavar="YYYY-MM", help="Calendar month in UTC; default: this one.")]
+JobOption = Annotated[str, typer.Option("--job", help="Only this job.", autocompletion=completion.job)]
+Month = Annotated[
+    str, typer.Option("--month", "--period", metavar="YYYY-MM", help="Calendar month in UTC; default: this one.")
+]
 
 _SPAN = re.compile(r"(\d+)\s*(s|m|min|h|d)")
 _SPAN_MS = {"s": 1000, "m": 60_000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}

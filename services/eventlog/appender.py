@@ -13,7 +13,7 @@ from services.clock import Clock
 from services.eventlog.append import Append, Appended, LogUnavailable
 from services.eventlog.batch import Batch, RequestKey, StreamKey, Waiting
 from services.eventlog.catalogue import COLUMNS, EventRow
-from services.postgres import LOST, Connection, connect
+from services.postgres import LOST, Connection, Pool, connect
 
 _log = structlog.get_logger()
 
@@ -34,6 +34,19 @@ class _ExpectationFailed(Exception):
 async def take_append_lock(connection: Connection) -> None:
     """Nobody else appends until the transaction ends."""
     await connection.execute(f"select pg_advisory_xact_lock({_LOCK})")
+
+
+async def settled(pool: Pool) -> int:
+    """Wait until what is being appended now is committed or given up; returns the Unix millisecond of that moment.
+
+    Whatever is appended later is recorded in that millisecond or after it: the ones before are past for good.
+    """
+    now_ms: int = await pool.fetchval(
+        # One statement, so that appends wait for no round trip of ours. The clock is read under the lock.
+        f"with held as materialized (select pg_advisory_xact_lock_shared({_LOCK})) "
+        "select floor(extract(epoch from clock_timestamp()) * 1000)::bigint from held"
+    )
+    return now_ms
 
 
 class Appender:
@@ -132,6 +145,8 @@ class Appender:
             else:
                 if self._on_commit is not None:
                     self._on_commit([EventRow(*row).record() for row in (*batch.recovered, *batch.rows)])
+                # A batch that wrote nothing, because all of it conflicted, has not told those of the batch before it.
+                self._answer()
                 self._unanswered = batch.outcomes
                 if not self._queue:
                     self._answer()

@@ -2,12 +2,17 @@
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 from protos.eventlog.v1.eventlog_pb2 import EventRecord
 from services.eventlog.catalogue import COLUMNS, EventRow, to_us
 from services.postgres import Connection, Pool
 
 PAGE = 1000
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# The end of the year 9999, the last that Python's calendar has.
+_LAST_MS = 253_402_300_799_999
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +55,38 @@ async def read_head(pool: Pool) -> Head:
     if row["position"] is None:
         return Head(0, 0, row["log_id"])
     return Head(row["position"], to_us(row["recorded_at"]), row["log_id"])
+
+
+async def position_at(pool: Connection | Pool, at_ms: int) -> int:
+    """The last position recorded in the Unix millisecond `at_ms` or earlier; zero where there is none.
+
+    `position_at(pool, from_ms - 1) + 1` is the first position recorded at `from_ms` or later. Halves the log until one
+    position is left, each step one look-up by primary key: right because `recorded_at` never goes backwards in it.
+    """
+    found: int = await pool.fetchval(
+        # The answer is `low` or after it, and not after `high`.
+        "with recursive search (low, high) as ("
+        "select coalesce(min(position) - 1, 0), coalesce(max(position), 0) from eventlog.events "
+        "union all "
+        "select case when known then middle else low end, case when known then high else middle - 1 end "
+        "from search, lateral (select (low + high + 1) / 2 as middle) halves, "
+        "lateral (select recorded_at < $1 as known from eventlog.events where position = middle) event "
+        "where low < high"
+        ") select low from search where low = high",
+        _after_ms(at_ms),
+    )
+    return found
+
+
+async def recorded_at_ms(pool: Connection | Pool, position: int) -> int:
+    """When the event at a position of the log was recorded, Unix milliseconds."""
+    recorded_at: datetime = await pool.fetchval("select recorded_at from eventlog.events where position = $1", position)
+    return to_us(recorded_at) // 1000
+
+
+def _after_ms(at_ms: int) -> datetime:
+    """The start of the next millisecond: stamps in the log are finer. What no calendar knows is its nearest day."""
+    return _EPOCH + timedelta(milliseconds=min(max(at_ms + 1, 0), _LAST_MS))
 
 
 async def read_page(

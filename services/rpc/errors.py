@@ -37,6 +37,19 @@ class InvalidField(Refused):
         )
 
 
+class OtherWorkspace(Refused):
+    """A workspace's token reads that workspace and no other, whether or not the other exists."""
+
+    code = grpc.StatusCode.PERMISSION_DENIED
+
+    def __init__(self, field: str, wanted: str, own: str) -> None:
+        rule = f"this token reads the workspace {own} only; leave it empty, or use a token of that workspace"
+        super().__init__(
+            f"{field} is {wanted[:60]!r}, but {rule}",
+            errors_pb2.InvalidField(field=field, value=wanted[:200], rule=rule),
+        )
+
+
 class NotFound(Refused):
     """A thing does not exist in the caller's workspace; what exists elsewhere is told in the same words."""
 

@@ -12,6 +12,7 @@ from typing import Any
 import structlog
 import uvloop
 
+from services.eventlog.subscribe import LogReplaced
 from services.rpc.settings import Settings, StartRefused, load
 
 _log = structlog.get_logger()
@@ -28,6 +29,10 @@ def main(program: str, model: type[Settings], serve: Callable[[Settings, asyncio
     except StartRefused as error:
         print(f"tether {program}: {error}", file=sys.stderr)
         sys.exit(2)
+    except LogReplaced as error:
+        # Started again by its supervisor, it reads the log that is there.
+        _log.error("starting over", reason=str(error))
+        sys.exit(1)
 
 
 def spare_the_collector() -> None:

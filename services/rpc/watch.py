@@ -23,19 +23,20 @@ class Watcher:
         self._changed[thing] = None
         self._event.set()
 
-    async def changed(self, shell: Shell, principal: Principal) -> list[str]:
-        """Ids of what changed since the last call, oldest first; empty after `KEEP_ALIVE_S` without a change.
+    async def changed(self, shell: Shell, principal: Principal, within_s: float = KEEP_ALIVE_S) -> list[str]:
+        """Ids of what changed since the last call, oldest first; empty after `within_s` without a change.
 
         Raises BadCredentials within a second after the stream's token is withdrawn.
         """
         waited_s = 0.0
-        while not self._changed and waited_s < KEEP_ALIVE_S:
+        while not self._changed and waited_s < within_s:
             shell.check_still_valid(principal)
+            wait_s = min(RECHECK_S, within_s - waited_s)
             try:
-                async with asyncio.timeout(RECHECK_S):
+                async with asyncio.timeout(wait_s):
                     await self._event.wait()
             except TimeoutError:
-                waited_s += RECHECK_S
+                waited_s += wait_s
         self._event.clear()
         changed, self._changed = list(self._changed), {}
         return changed
