@@ -5,6 +5,7 @@ TORCH_INDEX ?=
 
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+BENCH_INSTALLED := .venv/.bench-installed
 GENERATED := .venv/.generated
 PROTOS := $(shell find protos -name '*.proto')
 TAG = $(shell git describe --tags --abbrev=0 2>/dev/null)
@@ -27,7 +28,7 @@ test: $(GENERATED) ## Set up and run the tests
 test-slow: $(GENERATED) ## The tests that take long
 	$(BIN)/python -m pytest -m slow --timeout 3600
 
-bench: $(GENERATED) ## Measure, and write build/bench.json
+bench: $(GENERATED) $(BENCH_INSTALLED) ## Measure, and write build/bench.json
 	@GRPC_VERBOSITY=ERROR $(BIN)/python -m tests.bench
 
 check: lint ## Format, lint, types, import directions, protos, unit tests
@@ -63,7 +64,12 @@ $(INSTALLED): pyproject.toml deploy/constraints.txt
 	@echo "Installing into .venv; the first time this takes a minute or two and 2.5 GB of disk."
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) \
-		-c deploy/constraints.txt -e ".[server,embedded,agent,dev]"
+		-c deploy/constraints.txt -e ".[server,embedded,agent,analyst,dev]"
+	@touch $@
+
+# The peers that are measured beside; nothing else needs them.
+$(BENCH_INSTALLED): $(INSTALLED)
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c deploy/constraints.txt -e ".[bench]"
 	@touch $@
 
 # An installation generates them too; this covers a proto that was changed after it.

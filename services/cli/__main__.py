@@ -53,7 +53,8 @@ def run(arguments: Sequence[str]) -> int:
 def _usage(error: typer.TyperException) -> str:
     """What was wrong with the command line, and where its help is."""
     context = getattr(error, "ctx", None)
-    said = error.format_message().rstrip(".\n")
+    # Typer's word for what a choice refuses; the sentence says it already.
+    said = error.format_message().rstrip(".\n").replace(": Value error, ", ": ", 1)
     return f"{said}; see `{context.command_path if context else PROGRAM} --help`"
 
 

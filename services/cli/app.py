@@ -39,9 +39,10 @@ GROUPS: dict[str, Group] = {
     "datasets": Group("datasets", "Name datasets that lie on a box, and check them.", _TRAIN),
     "metrics": Group("metrics", "Curves of a training as charts in the terminal.", _LOOK),
     "usage": Group("usage", "Compute minutes: used, charged, recomputed.", _LOOK),
-    "events": Group("events", "Follow everything that happens, as it happens.", _LOOK),
+    "events": Group("events", "Everything that happens: follow it, export it, ask it in SQL.", _LOOK),
     "runners": Group("runners", "GPU boxes: list, add, suspend, watch.", _ADMIN),
     "tokens": Group("tokens", "Tokens of people and programs.", _ADMIN),
+    "webhook": Group("webhook", "Tell your own systems what happens, as signed HTTP requests.", _ADMIN),
     "workspaces": Group("workspaces", "Make a workspace (operators).", _ADMIN),
     "whoami": Group("whoami", "Say which workspace and role the token has.", _ADMIN),
 }

@@ -9,7 +9,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import grpc
 import typer
 
-from protos.eventlog.v1.eventlog_pb2_grpc import EventLogServiceStub
+from protos.eventlog.v1.eventlog_pb2_grpc import EventLogServiceStub, WebhookServiceStub
 from protos.metrics.v1.evaluation_pb2_grpc import EvaluationServiceStub
 from protos.metrics.v1.metrics_pb2_grpc import MetricsServiceStub
 from protos.quota.v1.quota_pb2_grpc import QuotaServiceStub
@@ -142,6 +142,10 @@ class Platform:
     @cached_property
     def eventlog(self) -> EventLogServiceStub:
         return EventLogServiceStub(self._channel("eventlog"))
+
+    @cached_property
+    def webhooks(self) -> WebhookServiceStub:
+        return WebhookServiceStub(self._channel("eventlog"))
 
     def _channel(self, service: str, token: str = "") -> grpc.Channel:
         address = self.settings.endpoints[service]

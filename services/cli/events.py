@@ -1,16 +1,17 @@
 """`tether events`: the log of everything that happened, read along or back."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Annotated
 
 import typer
 from rich.text import Text
 
 from protos.eventlog.v1 import eventlog_pb2 as pb
+from services.cli import events_export, events_sql, pick
 from services.cli import format as fmt
-from services.cli import pick
 from services.cli.completion import job as complete_job
 from services.cli.connection import Platform, connect
+from services.cli.events_export import From, Since, To, Types, Until, positions
 from services.cli.feed import Source, follow
 from services.cli.output import console, error_console, to_json
 from services.cli.words import sentence
@@ -30,41 +31,54 @@ _STYLES = {
 
 
 def register(app: typer.Typer, name: str, help_: str, panel: str) -> None:
-    app.command(
-        name,
-        help=f"{help_} Starts with the last events; Ctrl-C ends. With --to or --no-follow it ends by itself.",
-        rich_help_panel=panel,
+    group = typer.Typer(invoke_without_command=True)
+    group.callback(
         epilog="Examples: tether events\n\ntether events --from 1 --no-follow\n\n"
+        "tether events --since '2h ago' --type JobKilled\n\n"
         "tether events --job last --type CheckpointSaved --json",
     )(events)
+    group.command("export", epilog=events_export.EXAMPLES)(events_export.export)
+    group.command("sql", epilog=events_sql.EXAMPLES)(events_sql.sql)
+    app.add_typer(
+        group,
+        name=name,
+        help="Follow everything that happens, as it happens. Starts with the last events; Ctrl-C ends. With --to, "
+        "--until or --no-follow it ends by itself.",
+        short_help=help_,
+        rich_help_panel=panel,
+    )
 
 
 def events(
     context: typer.Context,
-    first: Annotated[int, typer.Option("--from", show_default=False, metavar="POSITION", help="Begin here.")] = 0,
-    last: Annotated[
-        int, typer.Option("--to", show_default=False, metavar="POSITION", help="Read up to here and end.")
-    ] = 0,
-    types: Annotated[
-        list[str] | None, typer.Option("--type", metavar="NAME", help="Only such events; may be repeated.")
-    ] = None,
+    first: From = 0,
+    last: To = 0,
+    since: Since = "",
+    until: Until = "",
+    types: Types = None,
     job: Annotated[str, typer.Option(help="Only of this job.", autocompletion=complete_job)] = "",
     follow_on: Annotated[bool, typer.Option("--follow/--no-follow", help="Go on with what comes.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document a line.")] = False,
 ) -> None:
+    if context.invoked_subcommand is not None:
+        return
     platform = connect(context)
     wanted = pb.EventFilter(types=types or [])
     if job:
         wanted.stream_kind, wanted.stream_id = "job", pick.job_id(platform, job)
     records: Iterator[pb.EventRecord]
-    if last or not follow_on:
-        request = pb.ReadEventsRequest(from_position=first, to_position=last, filter=wanted)
-        records = (record for response in platform.eventlog.ReadEvents(request) for record in response.events)
+    chosen = positions(platform, first, last, since, until)
+    if last or until or not follow_on:
+        request = pb.ReadEventsRequest(from_position=chosen.first, to_position=chosen.last, filter=wanted)
+        pages: Iterable[pb.ReadEventsResponse] = ()
+        if chosen.first <= chosen.last:
+            pages = platform.eventlog.ReadEvents(request)
+        records = (record for page in pages for record in page.events)
     else:
-        head = platform.eventlog.GetHead(pb.GetHeadRequest()).position
+        head = chosen.head
         # One job's events are few: all of them are its context.
-        first = first or (1 if job else max(head - _CONTEXT + 1, 1))
-        records = _tail(platform, first, wanted)
+        context_first = 1 if job else max(head - _CONTEXT + 1, 1)
+        records = _tail(platform, chosen.first if first or since else context_first, wanted)
         if not head:
             error_console().print("[dim]The log is empty; waiting for the first event. Ctrl-C ends.[/]")
     out, any_record = console(), False

@@ -1,5 +1,8 @@
 """Any gRPC client can explore and call the platform: it needs an address and a token, and no file of ours."""
 
+import itertools
+from typing import Any
+
 import grpc
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.json_format import MessageToDict
@@ -34,8 +37,8 @@ class GenericClient:
         services = [name for name in self._database.get_services() if not name.startswith(BUILT_IN)]
         return [f"/{name}/{m.name}" for name in services for m in self.pool.FindServiceByName(name).methods]
 
-    def call(self, path: str, **fields: object) -> tuple[grpc.StatusCode, object]:
-        """Status of a call, and its first answer as JSON."""
+    def call(self, path: str, answers: int = 1, **fields: object) -> tuple[grpc.StatusCode, list[dict[str, Any]]]:
+        """Status of a call, and its first answers as JSON; fewer where the stream has no more."""
         _, service, name = path.split("/")
         method = self.pool.FindServiceByName(service).FindMethodByName(name)
         request, answer = GetMessageClass(method.input_type), GetMessageClass(method.output_type)
@@ -46,13 +49,13 @@ class GenericClient:
         told = request(**fields)
         try:
             got = rpc(iter([told]) if method.client_streaming else told, metadata=self._metadata, timeout=10)
+            told_back = [got]
             if method.server_streaming:
-                first = next(got, None)
+                told_back = list(itertools.islice(got, answers))
                 got.cancel()
-                got = first
         except grpc.RpcError as error:
-            return error.code(), None
-        return grpc.StatusCode.OK, MessageToDict(got, descriptor_pool=self.pool) if got is not None else None
+            return error.code(), []
+        return grpc.StatusCode.OK, [MessageToDict(one, descriptor_pool=self.pool) for one in told_back]
 
     def close(self) -> None:
         self._channel.close()
@@ -72,8 +75,8 @@ def test_every_rpc_can_be_called_by_a_client_that_has_only_reflection(platform: 
 
 def test_a_generic_client_reads_the_payloads_of_events(platform: SharedPlatform) -> None:
     client = GenericClient(platform.endpoints["eventlog"], platform.token)
-    _, page = client.call("/tether.eventlog.v1.EventLogService/ReadEvents")
+    # The first page says where the range begins.
+    _, pages = client.call("/tether.eventlog.v1.EventLogService/ReadEvents", answers=2)
     client.close()
-    assert isinstance(page, dict)
-    payloads = [event["payload"] for event in page["events"]]
+    payloads = [event["payload"] for page in pages for event in page.get("events", [])]
     assert {"@type": "type.googleapis.com/tether.events.v1.WorkspaceCreated", "name": "default"} in payloads
