@@ -39,19 +39,22 @@ _RUNS = ("EvaluationCompleted", "CheckpointSaved")
 T = TypeVar("T")
 
 
-def details(platform: Platform, job: pb.Job, now_ms: int) -> RenderableType:
-    """Parts that another service cannot tell at the moment say so; the rest is shown."""
+def details(platform: Platform, job: pb.Job, now_ms: int, as_of_position: int = 0) -> RenderableType:
+    """Parts that another service cannot tell at the moment say so; the rest is shown.
+
+    With a position the job is as of the past, and `now_ms` is that moment.
+    """
     parts: list[RenderableType] = [_head(job, now_ms), *_section("Settings", _settings(job.spec))]
     if job.checkpoints:
         parts += _section("Checkpoints", _checkpoints(job))
     if job.spec.advanced_evaluation.confusion_matrix and job.evaluated_step:
-        request = GetConfusionMatrixRequest(job_id=job.job_id)
+        request = GetConfusionMatrixRequest(job_id=job.job_id, step=job.evaluated_step if as_of_position else 0)
         answer = _optional(lambda: platform.evaluations.GetConfusionMatrix(request))
         if answer is not None and answer.matrix.classes:
             title = f"Confusion matrix of step {answer.step} (rows: predictions, columns: ground truth)"
             parts += _section(title, confusion_matrix(answer.matrix))
-    parts += _section("Cost", _cost(platform, job, now_ms))
-    parts += _section("Events", _events(platform, job))
+    parts += _section("Cost", _cost(platform, job, now_ms, past=bool(as_of_position)))
+    parts += _section("Events", _events(platform, job, as_of_position))
     return Group(*parts)
 
 
@@ -155,8 +158,10 @@ def _checkpoints(job: pb.Job) -> RenderableType:
     return made
 
 
-def _cost(platform: Platform, job: pb.Job, now_ms: int) -> RenderableType:
-    charges = _optional(lambda: list(platform.quota.ListCharges(ListChargesRequest(job_id=job.job_id)).charges))
+def _cost(platform: Platform, job: pb.Job, now_ms: int, past: bool) -> RenderableType:
+    request = ListChargesRequest(job_id=job.job_id)
+    # A charge is told as it is now; of the past the job itself tells.
+    charges = None if past else _optional(lambda: list(platform.quota.ListCharges(request).charges))
     if charges:
         return _charge(charges[0])
     if not job.interval.started_at_ms:
@@ -177,10 +182,10 @@ def _charge(charge: Charge) -> RenderableType:
     return facts(*rows)
 
 
-def _events(platform: Platform, job: pb.Job) -> RenderableType:
+def _events(platform: Platform, job: pb.Job, to_position: int) -> RenderableType:
     def read() -> list[EventRecord]:
         wanted = EventFilter(stream_kind="job", stream_id=job.job_id)
-        stream = platform.eventlog.ReadEvents(ReadEventsRequest(filter=wanted))
+        stream = platform.eventlog.ReadEvents(ReadEventsRequest(to_position=to_position, filter=wanted))
         return [record for response in stream for record in response.events]
 
     records = _optional(read)

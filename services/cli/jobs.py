@@ -18,6 +18,7 @@ from services.cli.connection import Platform, connect, new_request_id
 from services.cli.errors import CliError, PlatformError
 from services.cli.feed import Feeds, Lost, Received, Refused, Source
 from services.cli.live_state import LiveState
+from services.cli.moment import At, as_of_line, parse
 from services.cli.output import console, error_console, print_json, to_json
 from services.cli.parameters import AsJson, JobArgument, Yes
 from services.cli.states import job_state
@@ -44,7 +45,7 @@ class State(StrEnum):
 def register(app: typer.Typer, name: str, help_: str, panel: str) -> None:
     group = typer.Typer(no_args_is_help=True)
     group.command("list", epilog="Example: tether jobs list --state running")(list_)
-    group.command("show", epilog="Example: tether jobs show last")(show)
+    group.command("show", epilog="Examples: tether jobs show last\n\ntether jobs show last --at '30m ago'")(show)
     group.command("watch", epilog="Example: tether jobs watch last")(watch)
     group.command("stop", epilog='Example: tether jobs stop last --reason "wrong dataset"')(stop)
     group.command("logs", epilog="Example: tether jobs logs last -f --tail 20")(logs)
@@ -72,14 +73,18 @@ def list_(
         console().print(f"[dim]… and older ones; see more with --limit {min(limit * 5, 1000)}[/]")
 
 
-def show(context: typer.Context, job: JobArgument, as_json: AsJson = False) -> None:
-    """Show one training: settings, outcome, checkpoints, confusion matrix, events, cost."""
-    platform = connect(context)
-    found = pick.job(platform, job)
+def show(context: typer.Context, job: JobArgument, at: At = "", as_json: AsJson = False) -> None:
+    """Show one training: settings, outcome, checkpoints, confusion matrix, events, cost; now or as it was."""
+    platform, now_ms = connect(context), PlatformClock().now_ms()
+    as_of = parse(at, now_ms) if at else None
+    response = platform.jobs.GetJob(pb.GetJobRequest(job_id=pick.job_id(platform, job), as_of=as_of))
     if as_json:
-        print_json(found)
-    else:
-        console().print(job_view.details(platform, found, PlatformClock().now_ms()))
+        print_json(response.job)
+        return
+    if as_of is not None:
+        console().print(as_of_line(response.as_of_position, response.as_of_ms))
+        now_ms = response.as_of_ms
+    console().print(job_view.details(platform, response.job, now_ms, response.as_of_position))
 
 
 def watch(context: typer.Context, job: JobArgument, as_json: AsJson = False) -> None:

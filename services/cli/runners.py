@@ -15,6 +15,7 @@ from protos.scheduler.v1 import runner_pb2 as pb
 from services.cli import format as fmt
 from services.cli.connection import Platform, connect, new_request_id
 from services.cli.feed import Source, follow
+from services.cli.moment import At, as_of_line, parse
 from services.cli.output import console, error_console, print_json, to_json
 from services.cli.parameters import AsJson, RunnerArgument, parse_labels, parse_span_ms
 from services.cli.settings import Address
@@ -35,9 +36,9 @@ _OWNERS = {
 
 def register(app: typer.Typer, name: str, help_: str, panel: str) -> None:
     group = typer.Typer(no_args_is_help=True)
-    group.command("list", epilog="Example: tether runners list --json")(list_)
+    group.command("list", epilog="Examples: tether runners list --json\n\ntether runners list --at '2h ago'")(list_)
     group.command("add", epilog="Example: tether runners add box-1 --label room=2")(add)
-    group.command("show", epilog="Example: tether runners show box-1")(show)
+    group.command("show", epilog="Examples: tether runners show box-1\n\ntether runners show box-1 --at=#1234")(show)
     group.command("regenerate-key", epilog="Example: tether runners regenerate-key box-1 --key-file box-1.key")(
         regenerate_key
     )
@@ -48,15 +49,23 @@ def register(app: typer.Typer, name: str, help_: str, panel: str) -> None:
     app.add_typer(group, name=name, help=help_, rich_help_panel=panel)
 
 
-def list_(context: typer.Context, as_json: AsJson = False) -> None:
-    """List the runners with their status."""
-    response = connect(context).runners.ListRunners(pb.ListRunnersRequest())
+def list_(context: typer.Context, at: At = "", as_json: AsJson = False) -> None:
+    """List the runners with their status, now or as it was."""
+    now_ms = PlatformClock().now_ms()
+    as_of = parse(at, now_ms) if at else None
+    response = connect(context).runners.ListRunners(pb.ListRunnersRequest(as_of=as_of))
     if as_json:
         print_json(response)
-    elif not response.runners:
-        console().print("There is no runner yet. Make one for your GPU box: tether runners add NAME")
+        return
+    if as_of is not None:
+        console().print(as_of_line(response.as_of_position, response.as_of_ms))
+        now_ms = response.as_of_ms
+    if response.runners:
+        console().print(_table(list(response.runners), now_ms))
+    elif as_of is not None:
+        console().print("There was no runner.")
     else:
-        console().print(_table(list(response.runners), PlatformClock().now_ms()))
+        console().print("There is no runner yet. Make one for your GPU box: tether runners add NAME")
 
 
 def add(
@@ -102,13 +111,18 @@ def _make_private(file: Path) -> None:
         raise typer.BadParameter(f"cannot write {file}: {error.strerror}", param_hint="--key-file") from None
 
 
-def show(context: typer.Context, runner: RunnerArgument, as_json: AsJson = False) -> None:
-    """Show one runner: status, hardware, what it trains."""
-    response = connect(context).runners.GetRunner(pb.GetRunnerRequest(runner_id=runner))
+def show(context: typer.Context, runner: RunnerArgument, at: At = "", as_json: AsJson = False) -> None:
+    """Show one runner: status, hardware, what it trains, now or as it was."""
+    now_ms = PlatformClock().now_ms()
+    as_of = parse(at, now_ms) if at else None
+    response = connect(context).runners.GetRunner(pb.GetRunnerRequest(runner_id=runner, as_of=as_of))
     if as_json:
         print_json(response)
         return
-    console().print(_facts(response.runner, PlatformClock().now_ms()))
+    if as_of is not None:
+        console().print(as_of_line(response.as_of_position, response.as_of_ms))
+        now_ms = response.as_of_ms
+    console().print(_facts(response.runner, now_ms))
 
 
 def regenerate_key(

@@ -33,6 +33,16 @@ class Queries:
         )
         return found
 
+    async def runners_ever(self, workspace_id: str, name_or_id: str = "") -> list[str]:
+        """Ids of the runners that there are or were, by name; with `name_or_id` those with this id or name."""
+        rows = await self._pool.fetch(
+            "select runner_id from scheduler.runners where ($1 = '' or workspace_id = $1) "
+            "and ($2 = '' or runner_id = $2 or name = $2) order by name",
+            workspace_id,
+            name_or_id,
+        )
+        return [row["runner_id"] for row in rows]
+
     async def orphans(self, replica: str) -> list[Runner]:
         """Runners whose session is held by a scheduler process that is gone."""
         rows = await self._pool.fetch(

@@ -21,6 +21,7 @@ from services.scheduler.contacts import Contacts
 from services.scheduler.domain import runner as domain
 from services.scheduler.domain.placement import Rates
 from services.scheduler.domain.runner import Runner
+from services.scheduler.past import Past
 from services.scheduler.queries import Queries
 from services.scheduler.sessions import Sessions
 from services.scheduler.store import Store
@@ -43,9 +44,10 @@ class RunnerApi(pb_grpc.RunnerServiceServicer):
         contacts: Contacts,
         hub: Hub,
         rates: Rates,
+        past: Past,
     ) -> None:
         self._kernel, self._commands, self._store, self._queries = kernel, commands, store, queries
-        self._sessions, self._contacts, self._hub, self._rates = sessions, contacts, hub, rates
+        self._sessions, self._contacts, self._hub, self._rates, self._past = sessions, contacts, hub, rates, past
 
     async def CreateRunner(
         self,
@@ -80,6 +82,8 @@ class RunnerApi(pb_grpc.RunnerServiceServicer):
         context: "grpc.aio.ServicerContext[pb.GetRunnerRequest, pb.GetRunnerResponse]",
     ) -> pb.GetRunnerResponse:
         await self._kernel.reached(request.min_position)
+        if request.HasField("as_of"):
+            return await self._past.runner(caller().workspace_id, request.runner_id, request.as_of)
         return pb.GetRunnerResponse(runner=await self._view(await self._find(request.runner_id)))
 
     async def ListRunners(
@@ -88,6 +92,8 @@ class RunnerApi(pb_grpc.RunnerServiceServicer):
         context: "grpc.aio.ServicerContext[pb.ListRunnersRequest, pb.ListRunnersResponse]",
     ) -> pb.ListRunnersResponse:
         await self._kernel.reached(request.min_position)
+        if request.HasField("as_of"):
+            return await self._past.runners(caller().workspace_id, request.as_of)
         runners = await self._queries.runners(caller().workspace_id)
         return pb.ListRunnersResponse(runners=await self._views(runners))
 

@@ -65,10 +65,11 @@ def job_view(job: Job) -> job_pb2.Job:
     )
 
 
-def token_view(token: Token) -> access_pb2.Token:
+def token_view(token: Token, name: str) -> access_pb2.Token:
+    """`name` is empty where it was erased."""
     return access_pb2.Token(
         token_id=token.token_id,
-        name=token.name,
+        name=name,
         role=token.role,
         created_at_ms=token.created_at_ms,
         expires_at_ms=token.expires_at_ms,
