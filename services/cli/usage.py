@@ -1,5 +1,6 @@
 """`tether usage`: compute minutes."""
 
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -7,84 +8,153 @@ from rich.text import Text
 
 from protos.quota.v1 import quota_pb2 as pb
 from services.cli import format as fmt
-from services.cli import pick
+from services.cli import moment, pick, usage_charges, usage_explain, usage_rates
 from services.cli.completion import job as complete_job
 from services.cli.connection import connect, new_request_id
 from services.cli.errors import CliError
-from services.cli.output import console, error_console, print_json
-from services.cli.parameters import AsJson, Month
-from services.cli.tables import facts, table
-from services.cli.words import reason
+from services.cli.feed import Source, follow
+from services.cli.moment import At
+from services.cli.output import console, error_console, print_json, to_json
+from services.cli.parameters import AsJson, JobOption, Month
+from services.cli.tables import table
+from services.cli.usage_view import breakdown, exact, panel, plain, summary
+from services.clock import PlatformClock
 
-_BAR_WIDTH = 40
-_NEARLY, _FULL = 0.75, 0.9
 # The replay reads the whole log of the workspace.
 _VERIFY_DEADLINE_S = 300
+_MAX_MINUTES = 10**12
+
+
+class By(StrEnum):
+    """What a month is broken down by."""
+
+    DAY = "day"
+    RUNNER = "runner"
+    GPU = "gpu"
+    JOB = "job"
+    PERSON = "person"
+    WORKFLOW = "workflow"
+
+
+_GROUPINGS = {
+    By.DAY: pb.USAGE_GROUPING_DAY,
+    By.RUNNER: pb.USAGE_GROUPING_RUNNER,
+    By.GPU: pb.USAGE_GROUPING_GPU_TYPE,
+    By.JOB: pb.USAGE_GROUPING_JOB,
+    By.PERSON: pb.USAGE_GROUPING_PERSON,
+    By.WORKFLOW: pb.USAGE_GROUPING_WORKFLOW,
+}
 
 
 def register(app: typer.Typer, name: str, help_: str, panel: str) -> None:
     group = typer.Typer(invoke_without_command=True)
-    group.callback(epilog="Example: tether usage --month 2026-11")(usage)
-    group.command("charges", epilog="Example: tether usage charges")(charges)
+    group.callback(
+        epilog="Examples: tether usage --month 2026-11\n\ntether usage --by person\n\ntether usage --at '2h ago'"
+    )(usage)
+    group.command("watch", epilog="Example: tether usage watch")(watch)
+    group.command("charges", epilog="Example: tether usage charges --month 2026-11")(usage_charges.charges)
+    group.command("explain", epilog="Example: tether usage explain last")(usage_explain.explain)
+    group.command("rates", epilog="Examples: tether usage rates\n\ntether usage rates --job last")(usage_rates.rates)
+    group.command(
+        "adjust",
+        epilog='Example: tether usage adjust -12.5 --reason "the box hung" --job last',
+        # Or else a refund would be taken for an option.
+        context_settings={"ignore_unknown_options": True},
+    )(adjust)
     group.command("verify", epilog="Example: tether usage verify")(verify)
     group.command("set", epilog="Example: tether usage set 600")(set_)
     app.add_typer(group, name=name, help=help_, rich_help_panel=panel)
 
 
-def usage(context: typer.Context, month: Month = "", as_json: AsJson = False) -> None:
+def usage(
+    context: typer.Context,
+    month: Month = "",
+    by: Annotated[By | None, typer.Option("--by", help="Break the month down, with a bar a row.")] = None,
+    at: At = "",
+    as_json: AsJson = False,
+) -> None:
     """Show the compute minutes of a month: used, running now, and the quota."""
     if context.invoked_subcommand is not None:
         return
-    response = connect(context).quota.GetUsage(pb.GetUsageRequest(period=month))
+    request = pb.GetUsageRequest(period=month)
+    if by is not None:
+        request.group_by = _GROUPINGS[by]
+    if at:
+        request.as_of.CopyFrom(moment.parse(at, PlatformClock().now_ms()))
+    platform = connect(context)
+    response = platform.quota.GetUsage(request)
     if as_json:
         print_json(response)
         return
-    rows: list[tuple[str, str | Text]] = [("month", f"{response.period} (UTC)"), ("used", _used(response))]
-    if response.HasField("quota_milliminutes"):
-        rows.append(("", _bar(response.used_milliminutes, response.quota_milliminutes)))
-    if response.running_jobs:
-        running = f"{fmt.minutes(response.running_milliminutes)} so far by {response.running_jobs} training(s)"
-        rows.append(("running", Text(f"● {running}", "green")))
-    if response.exhausted:
-        rows.append(("", Text("used up: no training starts before the next month or a larger quota", "bold red")))
-    console().print(facts(*rows))
-    if not response.used_milliminutes and not response.running_jobs:
-        console().print("[dim]Nothing was charged in this month. Run one: tether train DATASET ARCHITECTURE …[/]")
+    out = console()
+    out.print(summary(response, as_of=bool(at)))
+    if by is not None and response.rows:
+        out.print()
+        out.print(breakdown(response, by.value, platform))
+    if not response.used_milliminutes and not response.running_jobs and not response.rows:
+        out.print("[dim]Nothing was charged in this month. Run one: tether train DATASET ARCHITECTURE …[/]")
 
 
-def charges(
+def watch(
     context: typer.Context,
-    month: Annotated[str, typer.Option(metavar="YYYY-MM", help="Only charged in this month; default: all.")] = "",
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="At most this many jobs, newest first.")] = 20,
+    interval_s: Annotated[
+        float, typer.Option("--interval", min=0.2, max=15, help="Seconds between two looks while trainings run.")
+    ] = 1.0,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document a line.")] = False,
+) -> None:
+    """Watch the minutes of this month being used up; Ctrl-C ends."""
+    platform, out, aside = connect(context), console(), error_console()
+    request = pb.WatchUsageRequest(interval_ms=round(interval_s * 1000))
+    source: Source[pb.WatchUsageResponse] = Source("usage", lambda: platform.quota.WatchUsage(request))
+    answers = follow(source, lambda: aside.print("reconnecting…"), lambda: aside.print("connected again"))
+    usages = (answer.usage for answer in answers if answer.HasField("usage"))
+    if as_json:
+        for one in usages:
+            print(to_json(one), flush=True)
+    elif out.is_terminal:
+        from rich.live import Live
+
+        with Live(console=out, auto_refresh=False) as live:
+            for one in usages:
+                live.update(panel(one), refresh=True)
+    else:
+        said = ""
+        for one in usages:
+            line = plain(one)
+            if line != said:
+                print(f"{fmt.clock_time(one.as_of_ms)}  {line}", flush=True)
+            said = line
+
+
+def adjust(
+    context: typer.Context,
+    minutes: Annotated[str, typer.Argument(metavar="MINUTES", help="Compute minutes to add; a refund is negative.")],
+    reason: Annotated[str, typer.Option(help="Why, for those who read it later; name no persons.", show_default=False)],
+    job: JobOption = "",
+    month: Month = "",
     as_json: AsJson = False,
 ) -> None:
-    """List what each training cost, and why."""
-    response = connect(context).quota.ListCharges(pb.ListChargesRequest(period=month, page_size=limit))
+    """Add minutes to a month, or take some off, with a reason that stays in the log (admins)."""
+    milliminutes = _number(minutes)
+    if not milliminutes:
+        raise CliError(f"{minutes} minutes change nothing; write for example 30, or -12.5 for a refund")
+    if not reason.strip():
+        raise CliError("the reason is empty; say in a few words why the minutes are adjusted")
+    platform = connect(context)
+    job_id = pick.job_id(platform, job) if job else ""
+    about = f" for {fmt.short_id(job_id)}" if job_id else ""
+    what = f"{'+' if milliminutes > 0 else '−'}{fmt.minutes(abs(milliminutes))} minutes{about}"
+    response = platform.quota.AdjustMinutes(
+        pb.AdjustMinutesRequest(
+            request_id=new_request_id(), period=month, milliminutes=milliminutes, reason=reason.strip(), job_id=job_id
+        )
+    )
     if as_json:
         print_json(response)
         return
-    if not response.charges:
-        console().print("Nothing was charged yet. Minutes count from the start of a training process.")
-        return
-    headings = ("job", "name", "minutes", "ran", "rate", "runner", "ended", "events")
-    made = table(*headings, right=("minutes", "ran"), keep=("job",))
-    for charge in response.charges:
-        for index, attempt in enumerate(charge.attempts):
-            interval = attempt.interval
-            ran_ms = interval.charged_until_ms - interval.started_at_ms if interval.started_at_ms else 0
-            made.add_row(
-                fmt.short_id(charge.job_id) if not index else "",
-                Text(charge.job_name if not index else "", "bold"),
-                Text(fmt.minutes(charge.milliminutes) if not index else "", "bold"),
-                fmt.span(ran_ms) + ("?" if interval.presumed else ""),
-                fmt.rate_short(attempt.rate_micros),
-                Text(attempt.runner_name).append(" simulated" if attempt.simulated else "", "yellow"),
-                _end(attempt),
-                Text(f"#{attempt.assigned_position}–{attempt.ended_position or ''}", "dim"),
-            )
-    console().print(made)
-    if any(attempt.interval.presumed for charge in response.charges for attempt in charge.attempts):
-        console().print("[dim]? presumed: its box was not heard of again; the truth replaces it when it speaks.[/]")
+    after = platform.quota.GetUsage(pb.GetUsageRequest(period=month, min_position=response.position))
+    console().print(f"Adjusted by {what}, event #{response.position}. {after.period} now has ", end="")
+    console().print(f"{fmt.minutes(after.used_milliminutes)} compute minutes.")
 
 
 def verify(
@@ -113,7 +183,9 @@ def set_(
     """Set the compute minutes that the workspace may use in a month (admins)."""
     request = pb.SetQuotaRequest(request_id=new_request_id())
     if minutes != "unlimited":
-        request.quota_milliminutes = _milliminutes(minutes)
+        request.quota_milliminutes = _number(minutes, ", or unlimited")
+        if request.quota_milliminutes < 0:
+            raise CliError(f"{minutes} is below zero; write the minutes of a month, for example 600, or unlimited")
     response = connect(context).quota.SetQuota(request)
     if as_json:
         print_json(response)
@@ -121,26 +193,6 @@ def set_(
         console().print("The workspace may use compute minutes without limit.")
     else:
         console().print(f"The workspace may use {fmt.minutes(request.quota_milliminutes)} compute minutes a month.")
-
-
-def _used(response: pb.GetUsageResponse) -> Text:
-    text = Text(fmt.minutes(response.used_milliminutes), "bold")
-    if response.HasField("quota_milliminutes"):
-        return text.append(f" of {fmt.minutes(response.quota_milliminutes)} compute minutes", "not bold")
-    return text.append(" compute minutes, without a limit", "not bold")
-
-
-def _bar(used: int, quota: int) -> Text:
-    share = used / quota if quota else 1.0
-    colour = "red" if share >= _FULL else "yellow" if share >= _NEARLY else "green"
-    drawn = fmt.bar(share, _BAR_WIDTH)
-    return Text(drawn, colour).append("░" * (_BAR_WIDTH - len(drawn)), "dim").append(f" {share:.0%}")
-
-
-def _end(attempt: pb.ChargedAttempt) -> str:
-    if not attempt.ended_position:
-        return "running"
-    return reason(attempt.reason) or "finished"
 
 
 def _verdict(response: pb.VerifyUsageResponse) -> None:
@@ -153,22 +205,21 @@ def _verdict(response: pb.VerifyUsageResponse) -> None:
         out.print(Text("✔ equal", "bold green").append(f"  {minutes} compute minutes; {replayed}", "not bold default"))
         return
     out.print(Text("✘ different", "bold red").append(f"  {replayed}", "not bold default"))
-    made = table("job or month", "replayed", "recorded", right=("replayed", "recorded"))
+    made = table("job or month", "what", "replayed", "recorded", right=("replayed", "recorded"))
     for one in response.differences:
-        made.add_row(one.job_id or one.period, _exact(one.replayed_ms_micros), _exact(one.recorded_ms_micros))
+        numbers = ("", "") if one.what else (exact(one.replayed_ms_micros), exact(one.recorded_ms_micros))
+        made.add_row(one.job_id or one.period, one.what or "minutes", *numbers)
     out.print(made)
     out.print("The log is the truth. Tell the platform's operator: the quota service rebuilds its tables from it.")
 
 
-def _exact(ms_micros: int) -> str:
-    return f"{ms_micros / 60_000_000_000:,.6f}"
-
-
-def _milliminutes(text: str) -> int:
+def _number(text: str, otherwise: str = "") -> int:
+    """Minutes × 1000. Raises CliError."""
     try:
-        value = round(float(text) * 1000)
+        value = float(text)
+        milliminutes = round(value * 1000)
     except (ValueError, OverflowError):
-        raise CliError(f"{text!r} is not a number of minutes; write for example 600, or unlimited") from None
-    if value < 0:
-        raise CliError(f"{text} is below zero; write the minutes of a month, for example 600, or unlimited")
-    return value
+        raise CliError(f"{text!r} is not a number of minutes; write for example 600{otherwise}") from None
+    if abs(value) > _MAX_MINUTES:
+        raise CliError(f"{text} minutes are more than anybody has; write for example 600{otherwise}")
+    return milliminutes

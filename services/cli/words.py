@@ -206,7 +206,8 @@ def _workspace(event: workspace.WorkspaceCreated) -> str:
 @_of(workspace.TokenCreated)
 def _token(event: workspace.TokenCreated) -> str:
     role = fmt.words(workspace.Role, event.role, "ROLE_")
-    return f"{event.name} ({role}, {event.token_id})"
+    # Names are no part of events any more, because they must be erasable.
+    return f"{event.token_id} ({role})"
 
 
 @_of(workspace.TokenRevoked)
@@ -235,6 +236,12 @@ def _threshold(event: workspace.QuotaThresholdReached) -> str:
 def _exhausted(event: workspace.QuotaExhausted) -> str:
     used = _used(event.used_milliminutes, event.quota_milliminutes)
     return f"the minutes of {event.period} are used up: {used}; trainings are stopped"
+
+
+@_of(workspace.QuotaReplenished)
+def _replenished(event: workspace.QuotaReplenished) -> str:
+    used = _used(event.used_milliminutes, event.quota_milliminutes)
+    return f"minutes of {event.period} are left again: {used}; trainings are accepted"
 
 
 @_of(workspace.MinutesAdjusted)

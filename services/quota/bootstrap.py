@@ -8,9 +8,13 @@ from services.clock import Clock
 from services.eventlog.appender import Appender
 from services.eventlog.projection import Projection
 from services.quota.api import QuotaApi
+from services.quota.changes import Changes
 from services.quota.charges import Charges
+from services.quota.invoices import Invoices
 from services.quota.progress import Progress
 from services.quota.timer import QuotaTimer, Wait, wait_for_event
+from services.quota.usage import UsageAnswers
+from services.quota.watches import UsageWatches
 from services.rpc.kernel import Kernel, open_kernel
 from services.rpc.process import run_until
 from services.rpc.server import Server
@@ -33,7 +37,11 @@ class QuotaService:
         self._projection = Projection(url, kernel.pool, kernel.bus, "quota", Charges())
         progress = Progress(kernel, self._projection, clock)
         self._timer = QuotaTimer(url, kernel.pool, clock, progress, self._appender, wait)
-        api = QuotaApi(kernel.pool, clock, self._appender, progress)
+        usage = UsageAnswers(kernel.pool, clock, progress)
+        self._watches = UsageWatches(usage, kernel.shell)
+        invoices = Invoices(kernel.pool, clock, progress)
+        changes = Changes(kernel.pool, clock, self._appender, progress)
+        api = QuotaApi(kernel.pool, clock, progress, usage, self._watches, invoices, changes)
         mounts = [(add_QuotaServiceServicer_to_server, api, "tether.quota.v1.QuotaService")]
         self.server = Server(kernel.settings.listen, mounts, kernel.shell)
 
@@ -44,7 +52,7 @@ class QuotaService:
             self._appender.start()
             await run_until(
                 stopping,
-                self._kernel.follow(self._timer.told),
+                self._kernel.follow(self._timer.told, self._watches.told),
                 self._kernel.keep_clock(),
                 self._projection.run(),
                 self._timer.run(),

@@ -4,7 +4,7 @@ import asyncio
 
 from services.clock import Clock
 from services.eventlog.projection import Projection
-from services.rpc.errors import Unavailable
+from services.rpc.errors import InvalidField, Unavailable
 from services.rpc.kernel import Kernel
 
 _FIRST_LOOK_S = 0.002
@@ -18,8 +18,13 @@ class Progress:
         self._kernel, self._projection, self._clock = kernel, projection, clock
 
     async def reached(self, position: int, timeout_s: float = 10) -> None:
-        """Return when the read model holds everything up to `position`. Raises Unavailable after `timeout_s`."""
-        if position <= 0 or await self._projection.position() >= position:
+        """Return when the read model holds everything up to `position`; zero: at once.
+
+        Raises InvalidField for a negative one, Unavailable after `timeout_s`.
+        """
+        if position < 0:
+            raise InvalidField("min_position", position, "positions count from 1; 0 means: do not wait")
+        if position == 0 or await self._projection.position() >= position:
             return
         end_s = self._clock.monotonic() + timeout_s
         # The event is told to this process about when it is told to the projection: no need to look before.

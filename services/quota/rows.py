@@ -1,10 +1,14 @@
 """An attempt as a row of the table `attempts`, there and back without loss."""
 
-from typing import Any
+import json
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 from protos.training.v1.training_pb2 import EndReason
 from services.postgres import Record
 from services.quota.domain.attempt import Assigned, Attempt, Interval, Link, Outcome, Started
+from services.quota.domain.breakdown import Gpus
+from services.quota.domain.spans import node_of
 
 # Column and its array type, in the order of `row_of`.
 COLUMNS = {
@@ -27,7 +31,23 @@ COLUMNS = {
     "ended_at_ms": "bigint",
     "presumed": "boolean",
     "reason": "int",
+    "gpus": "text",
+    "ended_position": "bigint",
+    "span_node": "bigint",
 }
+
+
+class Beside(NamedTuple):
+    """What a row holds besides: its charge does not depend on it."""
+
+    # JSON: product name → sum of multipliers, millionths; empty: not told.
+    gpus: str
+    # Of the first outcome; zero: not known.
+    ended_position: int
+
+
+# Of an attempt of which it was not told.
+NOTHING = Beside("", 0)
 
 _NOT_ASSIGNED = Assigned(0, "", "", 0, False)
 _NOT_STARTED = Started(0, 0)
@@ -35,20 +55,33 @@ _NEVER_CUT_OFF = Link(0, 0)
 _NOT_ENDED = Outcome(0, False, Interval(0, 0, 0, False), EndReason.END_REASON_UNSPECIFIED)
 
 
-def row_of(attempt_id: str, attempt: Attempt) -> tuple[Any, ...]:
+def row_of(attempt_id: str, attempt: Attempt, beside: Beside = NOTHING) -> tuple[Any, ...]:
+    started = attempt.started or _NOT_STARTED
     position, corrected, interval, reason = attempt.outcome or _NOT_ENDED
     return (
         attempt_id,
         attempt.workspace_id,
         attempt.job_id,
         *(attempt.assigned or _NOT_ASSIGNED),
-        *(attempt.started or _NOT_STARTED),
+        *started,
         *(attempt.link or _NEVER_CUT_OFF),
         position,
         corrected,
         *interval,
         reason,
+        *beside,
+        node_of(started.position, beside.ended_position),
     )
+
+
+def beside_of(row: Record) -> Beside:
+    return Beside(row["gpus"], row["ended_position"])
+
+
+@lru_cache(maxsize=4096)
+def gpus_of(column: str) -> Gpus:
+    """The column `gpus`; a fleet has few kinds of boxes."""
+    return tuple(json.loads(column).items()) if column else ()
 
 
 def attempt_of(row: Record) -> Attempt:

@@ -10,7 +10,9 @@ from services.quota.domain.budget import Budget
 from services.quota.rows import attempt_of
 from services.rpc.errors import Unavailable
 
-_RUNNING = "started_position > 0 and outcome_position = 0"
+# After every position.
+_LAST = (1 << 63) - 1
+RUNNING = "started_position > 0 and outcome_position = 0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +22,8 @@ class Usage:
     position: int
     quota_milliminutes: int | None
     settled_ms_micros: int
+    # Of `settled_ms_micros`: adjustments.
+    adjusted_ms_micros: int
     running: Sequence[Attempt]
 
 
@@ -55,14 +59,14 @@ async def read_position(connection: Connection | Pool) -> int:
     return _known(position)
 
 
-async def read_usage(pool: Pool, workspace_id: str, period: str) -> Usage:
+async def read_usage(connection: Connection | Pool, workspace_id: str, period: str) -> Usage:
     """One statement, and as many rows as attempts run: history makes no difference."""
-    rows = await pool.fetch(
-        "select c.position as known_position, q.quota_milliminutes, "
-        "coalesce(u.charged_ms_micros, 0) + coalesce(u.adjusted_ms_micros, 0) as settled_ms_micros, r.* "
+    rows = await connection.fetch(
+        "select c.position as known_position, q.quota_milliminutes, coalesce(u.charged_ms_micros, 0) as settled, "
+        "coalesce(u.adjusted_ms_micros, 0) as adjusted, r.* "
         "from quota.checkpoints c left join quota.quotas q on q.workspace_id = $1 "
         "left join quota.usage u on u.workspace_id = $1 and u.period = $2 "
-        f"left join quota.attempts r on r.workspace_id = $1 and {_RUNNING} where c.name = $3",
+        f"left join quota.attempts r on r.workspace_id = $1 and {RUNNING} where c.name = $3",
         workspace_id,
         period,
         NAME,
@@ -71,14 +75,19 @@ async def read_usage(pool: Pool, workspace_id: str, period: str) -> Usage:
     position = _known(first["known_position"] if first else None)
     assert first is not None  # or else the position was not known
     running = [attempt_of(row) for row in rows if row["attempt_id"] is not None]
-    return Usage(position, first["quota_milliminutes"], int(first["settled_ms_micros"]), running)
+    settled, adjusted = int(first["settled"]), int(first["adjusted"])
+    return Usage(position, first["quota_milliminutes"], settled + adjusted, adjusted, running)
 
 
-async def read_job_exists(pool: Pool, workspace_id: str, job_id: str) -> bool:
-    found: bool = await pool.fetchval(
-        "select exists (select from quota.jobs where job_id = $2 and workspace_id = $1)", workspace_id, job_id
+async def read_job_name(pool: Pool, workspace_id: str, job_id: str, last: int | None = None) -> str | None:
+    """None where the workspace had no such job at the position `last`; absent: has none."""
+    name: str | None = await pool.fetchval(
+        "select name from quota.jobs where job_id = $2 and workspace_id = $1 and position <= $3",
+        workspace_id,
+        job_id,
+        _LAST if last is None else last,
     )
-    return found
+    return name
 
 
 async def read_jobs(pool: Pool, query: JobQuery) -> list[Job]:
@@ -89,7 +98,7 @@ async def read_jobs(pool: Pool, query: JobQuery) -> list[Job]:
             "(select job_position as position, job_id from quota.job_usage where workspace_id = $1 and period = $5 "
             "and ($2 = '' or job_id = $2) and job_position < $3 order by job_position desc limit $4) "
             "union (select j.position, j.job_id from quota.attempts a join quota.jobs j using (job_id) "
-            f"where a.workspace_id = $1 and {_RUNNING} and a.started_at_ms < $7 "
+            f"where a.workspace_id = $1 and {RUNNING} and a.started_at_ms < $7 "
             "and least($8, nullif(a.deadline_at_ms, 0)) >= $6 "
             "and ($2 = '' or job_id = $2) and j.position < $3 order by position desc limit $4) "
             "order by position desc limit $4"
@@ -107,7 +116,7 @@ async def read_jobs(pool: Pool, query: JobQuery) -> list[Job]:
         "join quota.attempts a using (job_id) order by p.position desc, a.assigned_position, a.attempt_id",
         query.workspace_id,
         query.job_id,
-        query.before or 1 << 62,
+        query.before or _LAST,
         query.limit,
         *filters,
     )
@@ -138,7 +147,7 @@ async def read_budgets(pool: Pool, workspaces: Sequence[str], period: str) -> di
         )
         running: dict[str, list[Attempt]] = {row["workspace_id"]: [] for row in rows}
         for row in await connection.fetch(
-            f"select * from quota.attempts where workspace_id = any($1::text[]) and {_RUNNING}", list(running)
+            f"select * from quota.attempts where workspace_id = any($1::text[]) and {RUNNING}", list(running)
         ):
             running[row["workspace_id"]].append(attempt_of(row))
     return {

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import structlog
 
 from protos.eventlog.v1.eventlog_pb2 import EventRecord
-from protos.events.v1.workspace_pb2 import QuotaExhausted, QuotaSet
+from protos.events.v1.workspace_pb2 import QuotaExhausted, QuotaReplenished, QuotaSet
 from services.clock import Clock
 from services.eventlog.append import Append, Conflict, LogUnavailable, StreamAppend
 from services.eventlog.appender import Appender
@@ -143,6 +143,8 @@ class QuotaTimer:
             for event in events:
                 if isinstance(event, QuotaExhausted):
                     _log.info("quota exhausted", workspace=workspace_id, period=event.period)
+                elif isinstance(event, QuotaReplenished):
+                    _log.info("quota replenished", workspace=workspace_id, period=event.period)
         return True
 
     async def _versions(self, workspaces: Sequence[str]) -> dict[str, int]:

@@ -1,23 +1,24 @@
 """Recomputes a workspace's minutes from its events and compares them with the read model."""
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from protos.eventlog.v1.eventlog_pb2 import EventRecord
 from protos.quota.v1.quota_pb2 import ChargeDifference
-from services.eventlog.read import Filter, read_page, read_stream
+from services.eventlog.read import read_stream
 from services.postgres import Connection, Pool
-from services.quota.domain.attempt import Attempt, charge
-from services.quota.domain.ledger import MINUTES_EVENTS, Ledger, settled_totals
+from services.quota.domain.attempt import charge, settled_by_period
+from services.quota.domain.ledger import Ledger
+from services.quota.replay import replay_jobs
 from services.quota.rows import attempt_of
 from services.quota.store import read_position
+from services.quota.verify_tables import compare_tables
 
 # Of jobs, and of months.
 MAX_DIFFERENCES = 1000
 
 _PAGE = 5000
-# Positions that one statement looks through at most: a small workspace in a large log must not run into a timeout.
-_WINDOW = 200_000
+# PostgreSQL sorts a workspace's jobs before it hands out the first.
+_SORT_TIMEOUT_S = 900
 _LARGEST = (1 << 63) - 1
 
 
@@ -36,93 +37,108 @@ class Verification:
 async def verify(pool: Pool, workspace_id: str, job_id: str, now_ms: int) -> Verification:
     """Replay the workspace's events (with `job_id` only that job's) up to the read model's position, and compare.
 
-    All is read in one snapshot. Events pass through page by page; what stays in memory is one state an attempt.
-    Running attempts are compared as of `now_ms`. Raises asyncpg's connection errors.
+    All is read in one snapshot, and in constant memory however long the log is. Running attempts are compared as of
+    `now_ms`. Raises asyncpg's connection errors.
     """
     async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
         position = await read_position(connection)
-        ledger, events = await _replay(connection, workspace_id, job_id, position)
-        jobs = _charge_by_job(ledger, now_ms)
-        totals = settled_totals(ledger.attempts.values())
-        settled_ms_micros = sum(totals.values())
-        differences = await _compare_jobs(connection, workspace_id, job_id, dict(jobs), now_ms)
+        found = _Found(position)
+        await _compare_jobs(connection, workspace_id, job_id, found, now_ms)
+        found.settled_ms_micros = sum(found.totals.values())
         if not job_id:
-            for _, period, ms_micros in ledger.adjustments.values():
-                totals[period] = totals.get(period, 0) + ms_micros
-            differences += await _compare_totals(connection, workspace_id, totals)
-    return Verification(position, len(jobs), events, settled_ms_micros, differences)
+            await _add_adjustments(connection, workspace_id, found)
+            await _compare_totals(connection, workspace_id, found)
+        named = {(one.job_id, one.period) for one in found.differences}
+        beside = await compare_tables(connection, workspace_id, job_id, position, MAX_DIFFERENCES)
+        found.differences += [one for one in beside if (one.job_id, one.period) not in named]
+    return Verification(position, found.jobs, found.events, found.settled_ms_micros, found.differences)
 
 
-async def _replay(connection: Connection, workspace_id: str, job_id: str, last: int) -> tuple[Ledger, int]:
-    ledger, events = Ledger(), 0
-    async for page in _pages(connection, workspace_id, job_id, last):
-        for record in page:
-            ledger.take(record)
-        events += len(page)
-    return ledger, events
+@dataclass(slots=True)
+class _Found:
+    """What the replay has come to so far."""
+
+    position: int
+    jobs: int = 0
+    events: int = 0
+    # Month → what it costs, in ms × millionths.
+    totals: dict[str, int] = field(default_factory=dict)
+    settled_ms_micros: int = 0
+    differences: list[ChargeDifference] = field(default_factory=list)
 
 
-async def _pages(connection: Connection, workspace_id: str, job_id: str, last: int) -> AsyncIterator[list[EventRecord]]:
-    if job_id:
-        stream = await read_stream(connection, "job", job_id)
-        yield [record for record in stream if record.position <= last and record.type in MINUTES_EVENTS]
-        return
-    matching, first = Filter(workspace_id, MINUTES_EVENTS), 1
-    while first <= last:
-        end = min(first + _WINDOW - 1, last)
-        page = await read_page(connection, first, end, matching, _PAGE)
-        yield page
-        first = page[-1].position + 1 if len(page) == _PAGE else end + 1
+async def _compare_jobs(connection: Connection, workspace_id: str, job_id: str, found: _Found, now_ms: int) -> None:
+    """Replayed and recorded jobs come in the same order, and are compared as they pass."""
+    recorded = _recorded_jobs(connection, workspace_id, job_id, now_ms)
+    known = await anext(recorded, None)
+    async for jobs in replay_jobs(connection, workspace_id, found.position, job_id):
+        for job in jobs:
+            if not job.attempts:
+                continue
+            found.jobs += 1
+            found.events += job.events
+            replayed = 0
+            for attempt in job.attempts.values():
+                replayed += charge(attempt, now_ms)
+                for period, ms_micros in settled_by_period(attempt).items():
+                    found.totals[period] = found.totals.get(period, 0) + ms_micros
+            while known is not None and known[0].encode() < job.job_id.encode():
+                _compare(found.differences, 0, known[1], job_id=known[0])
+                known = await anext(recorded, None)
+            charged = 0
+            if known is not None and known[0] == job.job_id:
+                charged = known[1]
+                known = await anext(recorded, None)
+            _compare(found.differences, replayed, charged, job_id=job.job_id)
+    while known is not None:
+        _compare(found.differences, 0, known[1], job_id=known[0])
+        known = await anext(recorded, None)
 
 
-def _charge_by_job(ledger: Ledger, now_ms: int) -> dict[str, int]:
-    jobs: dict[str, int] = {}
-    for attempt in ledger.attempts.values():
-        jobs[attempt.job_id] = jobs.get(attempt.job_id, 0) + charge(attempt, now_ms)
-    return jobs
-
-
-async def _compare_jobs(
-    connection: Connection, workspace_id: str, job_id: str, replayed: dict[str, int], now_ms: int
-) -> list[ChargeDifference]:
-    """What GetUsage adds up: settled by job, and the accrual of what runs. Empties `replayed`."""
-    running: dict[str, int] = {}
+async def _recorded_jobs(
+    connection: Connection, workspace_id: str, job_id: str, now_ms: int
+) -> AsyncIterator[tuple[str, int]]:
+    """What GetUsage adds up, by job in the order of the ids' bytes: settled sums, and the accrual of what runs."""
     rows = await connection.fetch(
         "select * from quota.attempts where workspace_id = $1 and started_position > 0 and outcome_position = 0 "
         "and ($2 = '' or job_id = $2)",
         workspace_id,
         job_id,
     )
-    attempts: list[Attempt] = [attempt_of(row) for row in rows]
-    for attempt in attempts:
+    running: dict[str, int] = {}
+    for attempt in map(attempt_of, rows):
         running[attempt.job_id] = running.get(attempt.job_id, 0) + charge(attempt, now_ms)
-    differences: list[ChargeDifference] = []
-    async for row in connection.cursor(
-        "select job_id, sum(ms_micros) as ms_micros from quota.job_usage "
-        "where workspace_id = $1 and ($2 = '' or job_id = $2) group by job_id",
+    cursor = await connection.cursor(
+        "select job_id, sum(ms_micros) as ms_micros from ("
+        "select job_id, ms_micros from quota.job_usage where workspace_id = $1 and ($2 = '' or job_id = $2) "
+        'union all select unnest($3::text[]), 0) jobs group by job_id order by job_id collate "C"',
         workspace_id,
         job_id,
-        prefetch=_PAGE,
-    ):
-        recorded = int(row["ms_micros"]) + running.pop(row["job_id"], 0)
-        _compare(differences, replayed.pop(row["job_id"], 0), recorded, job_id=row["job_id"])
-    for job in sorted(replayed.keys() | running.keys()):
-        _compare(differences, replayed.get(job, 0), running.get(job, 0), job_id=job)
-    return differences
+        list(running),
+        timeout=_SORT_TIMEOUT_S,
+    )
+    while rows := await cursor.fetch(_PAGE, timeout=_SORT_TIMEOUT_S):
+        for row in rows:
+            yield row["job_id"], int(row["ms_micros"]) + running.get(row["job_id"], 0)
 
 
-async def _compare_totals(
-    connection: Connection, workspace_id: str, replayed: dict[str, int]
-) -> list[ChargeDifference]:
+async def _add_adjustments(connection: Connection, workspace_id: str, found: _Found) -> None:
+    ledger = Ledger()
+    for record in await read_stream(connection, "workspace", workspace_id):
+        if record.position <= found.position:
+            ledger.take(record)
+    for _, period, ms_micros in ledger.adjustments.values():
+        found.totals[period] = found.totals.get(period, 0) + ms_micros
+
+
+async def _compare_totals(connection: Connection, workspace_id: str, found: _Found) -> None:
     rows = await connection.fetch(
         "select period, charged_ms_micros + adjusted_ms_micros as ms_micros from quota.usage where workspace_id = $1",
         workspace_id,
     )
     recorded = {row["period"]: int(row["ms_micros"]) for row in rows}
-    differences: list[ChargeDifference] = []
-    for period in sorted(recorded.keys() | replayed.keys()):
-        _compare(differences, replayed.get(period, 0), recorded.get(period, 0), period=period)
-    return differences
+    for period in sorted(recorded.keys() | found.totals.keys()):
+        _compare(found.differences, found.totals.get(period, 0), recorded.get(period, 0), period=period)
 
 
 def _compare(

@@ -1,12 +1,14 @@
 """What the scheduler does by itself or for a box: load, let the domain decide, append to job and runner together."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from google.protobuf.message import Message
 
 from protos.eventlog.v1.eventlog_pb2 import EventRecord
 from protos.scheduler.v1.job_pb2 import JobState
 from protos.scheduler.v1.session_pb2 import Hello, Report, SuspensionState
+from protos.training.v1.training_pb2 import EndReason
 from services.clock import Clock
 from services.eventlog.append import StreamAppend
 from services.ids import new_id
@@ -14,17 +16,22 @@ from services.rpc.errors import NotFound
 from services.scheduler.commands import Commands, Decision
 from services.scheduler.domain import attempt, placement, session
 from services.scheduler.domain import runner as runners
-from services.scheduler.domain.job import Job
-from services.scheduler.domain.kinds import Reason
+from services.scheduler.domain.job import OVER, Job
 from services.scheduler.domain.placement import Rates
 from services.scheduler.domain.refusals import StaleReport
 from services.scheduler.domain.runner import Runner
+from services.scheduler.domain.workspace import Workspace
 from services.scheduler.store import Store
 
 ACTOR = "service:scheduler"
 _QUEUED = JobState.JOB_STATE_QUEUED
 
 Both = tuple[Sequence[Message], Sequence[Message]]
+
+
+def still(workspace: Workspace) -> StreamAppend:
+    """The workspace must not have changed: without it, a training could start or stop on minutes of a moment ago."""
+    return StreamAppend("workspace", workspace.workspace_id, workspace.version, [])
 
 
 class Actions:
@@ -72,9 +79,17 @@ class Actions:
             runner = await self._store.runner(runner_id)
             held = runner is not None and runner.attempt_id == told.attempt_id
             job = await self._store.job(runner.job_id if runner is not None and held else told.job_id)
-            if runner is None or job is None:
+            if runner is None:
                 raise StaleReport(told.attempt_id)
-            job_events, runner_events = attempt.report(job, runner, told, self._clock.now_ms())
+            try:
+                if job is None:
+                    raise StaleReport(told.attempt_id)
+                job_events, runner_events = attempt.report(job, runner, told, self._clock.now_ms())
+            except StaleReport:
+                # A restored log may not know the attempt; its end frees the box all the same.
+                if told.WhichOneof("fact") != "ended" or told.attempt_id not in runner.live_attempts:
+                    raise
+                job_events, runner_events = [], runners.ended_on_box(runner, told.attempt_id)
             return self._decision(runner, runner_events, job, job_events)
 
         await self._commands.run(f"runner:{runner_id}", decide)
@@ -87,19 +102,28 @@ class Actions:
             if job is None or runner is None or job.state != _QUEUED or not placement.matches(runner, job):
                 return Decision("", [])
             workspace = await self._store.workspace(job.workspace_id)
-            if workspace is not None:
-                placement.refuse_exhausted(workspace, period)
+            if workspace is None:
+                return Decision("", [])
+            placement.refuse_exhausted(workspace, period)
             placed = placement.assign(job, runner, new_id("at"), self._rates, self._window_ms)
-            return self._decision(runner, placed.runner_events, job, placed.job_events)
+            return replace(
+                self._decision(runner, placed.runner_events, job, placed.job_events), unchanged=[still(workspace)]
+            )
 
         return await self._commands.run(ACTOR, decide) is not None
 
-    async def stop(self, job_id: str, reason: Reason, message: str) -> None:
-        """Ask for the end of a job that the platform itself wants to end. Raises JobIsOver."""
+    async def stop_exhausted(self, job_id: str, period: str) -> None:
+        """Ask for the end of a job whose workspace has used up its minutes of `period`; nothing where it has not."""
 
         async def decide() -> Decision:
             job = await self._store.job(job_id)
-            return self._decision(None, [], job, attempt.stop(job, reason, message)) if job else Decision("", [])
+            workspace = await self._store.workspace(job.workspace_id) if job is not None else None
+            gone = workspace.used_up(period) if workspace is not None else None
+            if job is None or workspace is None or gone is None or job.state in OVER:
+                return Decision("", [])
+            message = f"the {gone.quota_milliminutes / 1000:.2f} compute minutes of {gone.period} are used up"
+            events = attempt.stop(job, EndReason.END_REASON_QUOTA_EXHAUSTED, message)
+            return replace(self._decision(None, [], job, events), unchanged=[still(workspace)])
 
         await self._commands.run(ACTOR, decide)
 

@@ -31,6 +31,8 @@ class Decision:
     streams: Sequence[StreamAppend]
     # For a command that nobody called: what it follows from.
     correlation_id: str = ""
+    # Streams that get no event and must still be at the version that was loaded: what was decided depends on them.
+    unchanged: Sequence[StreamAppend] = ()
 
     @property
     def empty(self) -> bool:
@@ -93,7 +95,7 @@ class Commands:
             decision = await decide()
             if decision.empty:
                 return None
-            streams = [stream for stream in decision.streams if stream.events]
+            streams = [*(stream for stream in decision.streams if stream.events), *decision.unchanged]
             cause = correlation or decision.correlation_id
             append = Append(decision.workspace_id, streams, actor, cause, request=identity, respond=respond)
             try:

@@ -16,11 +16,14 @@ from services.rpc.errors import InvalidField, NotFound
 from services.rpc.kernel import Kernel
 from services.rpc.shell import caller
 from services.rpc.watch import Hub, Told
+from services.scheduler.actions import still
 from services.scheduler.commands import Commands, Decision
 from services.scheduler.domain import attempt, placement
 from services.scheduler.domain.job import Job, evolve
 from services.scheduler.domain.placement import Rates
 from services.scheduler.domain.runner import Runner
+from services.scheduler.domain.workspace import Exhaustion
+from services.scheduler.past import Past
 from services.scheduler.queries import Queries
 from services.scheduler.store import Store, envelope_of
 from services.scheduler.submission import MAX_TEXT, first_state, submitted
@@ -51,9 +54,11 @@ class JobApi(pb_grpc.JobServiceServicer):
         architectures: Mapping[str, Architecture],
         rates: Rates,
         window_ms: int,
+        past: Past,
     ) -> None:
         self._kernel, self._commands, self._store, self._queries = kernel, commands, store, queries
         self._hub, self._architectures, self._rates, self._window_ms = hub, architectures, rates, window_ms
+        self._past = past
 
     async def SubmitJob(
         self,
@@ -82,7 +87,7 @@ class JobApi(pb_grpc.JobServiceServicer):
             if placed.runner is not None:
                 runner = placed.runner
                 streams.append(StreamAppend("runner", runner.runner_id, runner.version, placed.runner_events))
-            return Decision(workspace_id, streams)
+            return Decision(workspace_id, streams, unchanged=[still(workspace)])
 
         def respond(records: Sequence[EventRecord]) -> pb.SubmitJobResponse:
             return pb.SubmitJobResponse(job=job_view(_fold(records)), position=records[-1].position)
@@ -94,6 +99,8 @@ class JobApi(pb_grpc.JobServiceServicer):
         self, request: pb.GetJobRequest, context: "grpc.aio.ServicerContext[pb.GetJobRequest, pb.GetJobResponse]"
     ) -> pb.GetJobResponse:
         await self._kernel.reached(request.min_position)
+        if request.HasField("as_of"):
+            return await self._past.job(caller().workspace_id, request.job_id, request.as_of)
         return pb.GetJobResponse(job=await self._view(await self._find(request.job_id)))
 
     async def ListJobs(
@@ -171,11 +178,17 @@ class JobApi(pb_grpc.JobServiceServicer):
             raise NotFound("runner", name_or_id, "see `tether runners list`")
         return runner
 
+    async def _used_up(self, workspace_id: str) -> Exhaustion | None:
+        workspace = await self._store.workspace(workspace_id)
+        return workspace.used_up(period_of(self._kernel.clock.now_ms())) if workspace is not None else None
+
     async def _view(self, job: Job) -> pb.Job:
         view = job_view(job)
         if job.state == pb.JobState.JOB_STATE_QUEUED:
             view.queue_position = await self._queries.queue_position(job)
-            view.waiting_for = placement.waits_for(job, await self._queries.runners(job.workspace_id))
+            view.waiting_for = placement.waits_for(
+                job, await self._queries.runners(job.workspace_id), await self._used_up(job.workspace_id)
+            )
         return view
 
 

@@ -7,14 +7,13 @@ from functools import partial
 import structlog
 
 from protos.eventlog.v1.eventlog_pb2 import EventRecord
-from protos.training.v1.training_pb2 import EndReason
 from services.clock import Clock
 from services.eventlog.append import Conflict, LogUnavailable
 from services.postgres import LOST, Connection
 from services.scheduler.actions import Actions
 from services.scheduler.contacts import Contacts, last_contact_ms
 from services.scheduler.domain.placement import matches
-from services.scheduler.domain.refusals import JobIsOver, QuotaUsedUp
+from services.scheduler.domain.refusals import QuotaUsedUp
 from services.scheduler.job_api import period_of
 from services.scheduler.queries import Queries
 from services.scheduler.store import Store
@@ -26,10 +25,20 @@ _INTERVAL_S = 1.0
 _BREATH_S = 0.05
 # Sessions ended together; the appender batches them.
 _ENDS_AT_ONCE = 256
+# Trainings stopped together where a workspace's minutes are used up: each second of each is charged.
+_STOPS_AT_ONCE = 256
 # Waiting jobs looked at in one round; the rest comes in the next.
 _QUEUE_ROUND = 1000
 # After these somebody may be placed, or stopped.
-_WAKING = {"RunnerStatusChanged", "RunnerConnected", "JobSubmitted", "JobKilled", "QuotaExhausted", "QuotaSet"}
+_WAKING = {
+    "RunnerStatusChanged",
+    "RunnerConnected",
+    "JobSubmitted",
+    "JobKilled",
+    "QuotaExhausted",
+    "QuotaReplenished",
+    "QuotaSet",
+}
 
 
 class Timers:
@@ -58,10 +67,10 @@ class Timers:
         while True:
             # Raises where the connection is lost, and the leadership with it.
             await connection.fetchval("select 1")
+            await _patiently("exhausted", self._stop_exhausted)
             await _patiently("orphans", self._end_orphans)
             await _patiently("lost", self._declare_lost)
             await _patiently("suspensions", self._lift_suspensions)
-            await _patiently("exhausted", self._stop_exhausted)
             await _patiently("queue", self._place_queued)
             try:
                 async with asyncio.timeout(_INTERVAL_S):
@@ -99,15 +108,13 @@ class Timers:
         period = period_of(self._clock.now_ms())
         for workspace_id in await self._queries.workspaces_training():
             workspace = await self._store.workspace(workspace_id)
-            gone = workspace.exhaustion if workspace is not None else None
-            if gone is None or gone.period != period:
+            if workspace is None or workspace.used_up(period) is None:
                 continue
-            message = f"the {gone.quota_milliminutes / 1000:.2f} compute minutes of {gone.period} are used up"
-            for job_id in await self._queries.training(workspace_id):
-                try:
-                    await self._actions.stop(job_id, EndReason.END_REASON_QUOTA_EXHAUSTED, message)
-                except JobIsOver:
-                    continue
+            stops = [
+                partial(self._actions.stop_exhausted, one, period) for one in await self._queries.training(workspace_id)
+            ]
+            for start in range(0, len(stops), _STOPS_AT_ONCE):
+                await asyncio.gather(*(_patiently("stop", stop) for stop in stops[start : start + _STOPS_AT_ONCE]))
 
     async def _place_queued(self) -> None:
         """First in, first out for each runner: an older job is offered every free runner before a younger one."""
@@ -131,6 +138,8 @@ class Timers:
                     try:
                         await self._actions.place(job.job_id, runner.runner_id, period_of(now_ms))
                     except QuotaUsedUp:
+                        # Its other jobs wait as well.
+                        free[job.workspace_id] = []
                         break
                     free[job.workspace_id].remove(runner)
                     break

@@ -1,4 +1,4 @@
-"""WorkflowService: datasets and architectures."""
+"""WorkflowService: datasets, architectures and rates."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -17,6 +17,7 @@ from services.ids import new_id
 from services.rpc.errors import AlreadyExists, InvalidField, LimitExceeded, NotFound, Unavailable, checked_name
 from services.rpc.shell import caller
 from services.scheduler.commands import Commands, Decision
+from services.scheduler.domain.placement import Rates
 from services.scheduler.domain.refusals import RunnerNotConnected
 from services.scheduler.queries import Queries
 from services.scheduler.sessions import Sessions
@@ -36,9 +37,10 @@ class WorkflowApi(pb_grpc.WorkflowServiceServicer):
         queries: Queries,
         sessions: Sessions,
         architectures: Mapping[str, Architecture],
+        rates: Rates,
     ) -> None:
         self._commands, self._store, self._queries = commands, store, queries
-        self._sessions, self._architectures = sessions, architectures
+        self._sessions, self._architectures, self._rates = sessions, architectures, rates
 
     async def RegisterDataset(
         self,
@@ -123,6 +125,18 @@ class WorkflowApi(pb_grpc.WorkflowServiceServicer):
         context: "grpc.aio.ServicerContext[pb.ListArchitecturesRequest, pb.ListArchitecturesResponse]",
     ) -> pb.ListArchitecturesResponse:
         return pb.ListArchitecturesResponse(architectures=self._architectures.values())
+
+    async def ListRates(
+        self,
+        request: pb.ListRatesRequest,
+        context: "grpc.aio.ServicerContext[pb.ListRatesRequest, pb.ListRatesResponse]",
+    ) -> pb.ListRatesResponse:
+        listed = sorted(self._rates.multipliers.items(), key=lambda rate: (rate[1], rate[0]))
+        return pb.ListRatesResponse(
+            gpus=[pb.GpuRate(name=name, multiplier_micros=micros) for name, micros in listed],
+            unlisted_micros=self._rates.unlisted_micros,
+            advanced_evaluation_micros=self._rates.advanced_evaluation_micros,
+        )
 
 
 def _checked_location(location: str) -> str:

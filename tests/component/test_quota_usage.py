@@ -84,6 +84,8 @@ async def test_usage_is_settled_and_running_minutes_of_the_month(database: Datab
             running_milliminutes=15_000,
             running_jobs=1,
             position=november.position,
+            as_of_ms=NOON_MS + 10 * MINUTE_MS,
+            burn_milliminutes_per_hour=90_000,
         )
         assert november.position >= position
         december = await quota.usage(period="2026-12")

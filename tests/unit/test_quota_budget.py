@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protos.events.v1 import job_pb2 as job
-from protos.events.v1.workspace_pb2 import QuotaExhausted, QuotaThresholdReached
+from protos.events.v1.workspace_pb2 import QuotaExhausted, QuotaReplenished, QuotaThresholdReached
 from services.quota.domain.attempt import Attempt, evolve, unknown
 from services.quota.domain.budget import Budget, decide, due_at_ms, used
 from services.quota.domain.minutes import bounds
@@ -32,14 +32,14 @@ def budget(
 
 
 def told(events: list[Message]) -> list[int | str]:
-    """Percents of thresholds, and `exhausted`."""
+    """Percents of thresholds, `exhausted` and `replenished`."""
     found: list[int | str] = []
     for event in events:
         if isinstance(event, QuotaThresholdReached):
             found.append(event.percent)
         else:
-            assert isinstance(event, QuotaExhausted)
-            found.append("exhausted")
+            assert isinstance(event, QuotaExhausted | QuotaReplenished)
+            found.append("exhausted" if isinstance(event, QuotaExhausted) else "replenished")
     return found
 
 
@@ -79,7 +79,7 @@ def test_what_was_said_is_not_said_again(known: Budget, now_ms: int) -> None:
     after = replace(
         known,
         reached_percent=known.reached_percent | percents,
-        exhausted=known.exhausted or "exhausted" in said,
+        exhausted="exhausted" in said or (known.exhausted and "replenished" not in said),
     )
     assert decide(after, now_ms) == []
 
@@ -102,6 +102,39 @@ def test_thresholds_come_one_after_the_other_and_exhaustion_with_the_last() -> N
     assert told(decide(known, NOON_MS + 45_000)) == [75]
     assert told(decide(known, NOON_MS + 54_000)) == [75, 90]
     assert told(decide(known, NOON_MS + 60_000)) == [75, 90, 100, "exhausted"]
+
+
+@given(budgets, st.integers(START_MS, END_MS - 2))
+def test_what_was_said_last_is_whether_minutes_remain(known: Budget, now_ms: int) -> None:
+    said = told(decide(known, now_ms))
+    assert not {"exhausted", "replenished"} <= set(said)
+    exhausted = "exhausted" in said or (known.exhausted and "replenished" not in said)
+    left = known.quota_milliminutes * MILLIMINUTE - used(known, now_ms)
+    if left <= 0:
+        assert exhausted
+    elif left >= 1000 * MILLIMINUTE:
+        assert not exhausted
+    else:
+        assert exhausted == (known.exhausted and not left >= known.quota_milliminutes * MILLIMINUTE)
+
+
+def test_a_minute_given_back_opens_the_door_and_is_said_once_however_it_came() -> None:
+    # What is settled is the sum of outcomes, corrections and adjustments: which of them it was makes no difference.
+    known = budget(5000, settled=4000, said=(75, 90, 100), exhausted=True)
+    (event,) = decide(known, NOON_MS)
+    assert event == QuotaReplenished(period="2026-11", position=42, used_milliminutes=4000, quota_milliminutes=5000)
+    assert decide(replace(known, exhausted=False), NOON_MS) == []
+
+
+def test_less_than_a_minute_opens_nothing_for_waiting_jobs_to_be_stopped_in() -> None:
+    assert decide(budget(5000, settled=4001, said=(75, 90, 100), exhausted=True), NOON_MS) == []
+    assert told(decide(budget(500, settled=1, said=(75, 90, 100), exhausted=True), NOON_MS)) == []
+    assert told(decide(budget(500, settled=0, said=(75, 90, 100), exhausted=True), NOON_MS)) == ["replenished"]
+
+
+def test_a_refund_that_is_used_up_already_opens_nothing() -> None:
+    # 500 given back of 1600 used.
+    assert decide(budget(1000, settled=1100, said=(75, 90, 100), exhausted=True), NOON_MS) == []
 
 
 def test_a_quota_of_nothing_is_used_up_at_once() -> None:

@@ -4,7 +4,8 @@ Each kind of fact has one place, and which of two facts of a kind holds depends 
 is the same in whatever order the facts arrive, and however often.
 """
 
-from typing import NamedTuple, TypeAlias, TypeVar, assert_never
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeAlias
 
 from protos.events.v1.job_pb2 import (
     ChargedInterval,
@@ -18,7 +19,7 @@ from protos.events.v1.job_pb2 import (
     JobUnreachable,
 )
 from protos.training.v1.training_pb2 import EndReason
-from services.quota.domain.minutes import END_OF_TIME_MS, split
+from services.quota.domain.minutes import END_OF_TIME_MS, by_period
 
 AttemptEvent: TypeAlias = (
     JobAssigned | JobStarted | JobUnreachable | JobReachable | JobFinished | JobFailed | JobKilled | JobOutcomeCorrected
@@ -101,27 +102,57 @@ def unknown(workspace_id: str, job_id: str) -> Attempt:
 
 def evolve(attempt: Attempt, event: AttemptEvent, position: int) -> Attempt:
     """The attempt after one more fact. Never refuses; insensitive to order and repetition."""
-    workspace_id, job_id, assigned, started, link, outcome = attempt
-    if isinstance(event, JobStarted):
-        started = _first(started, Started(position, _moment(event.started_at_ms)))
-    elif isinstance(event, JobAssigned):
-        assigned = _first(
-            assigned,
-            Assigned(position, event.runner_id, event.runner_name, max(event.rate_micros, 0), event.simulated),
-        )
-    elif isinstance(event, JobFinished):
-        outcome = _outcome(outcome, position, False, event.interval, _NO_REASON)
-    elif isinstance(event, (JobFailed, JobKilled)):  # a union would be made anew at each call
-        outcome = _outcome(outcome, position, False, event.interval, event.reason)
-    elif isinstance(event, JobUnreachable):
-        link = _last(link, Link(position, _moment(event.deadline_at_ms)))
-    elif isinstance(event, JobReachable):
-        link = _last(link, Link(position, 0))
-    elif isinstance(event, JobOutcomeCorrected):
-        outcome = _outcome(outcome, position, True, event.interval, _corrected_reason(event))
-    else:
-        assert_never(event)
+    return _EVOLVE[type(event)](attempt, event, position)
+
+
+def _assigned(attempt: Attempt, event: JobAssigned, position: int) -> Attempt:
+    workspace_id, job_id, known, started, link, outcome = attempt
+    if known is not None and known.position <= position:
+        return attempt
+    rate_micros = max(event.rate_micros, 0)
+    assigned = Assigned(position, event.runner_id, event.runner_name, rate_micros, event.simulated)
     return Attempt(workspace_id, job_id, assigned, started, link, outcome)
+
+
+def _started(attempt: Attempt, event: JobStarted, position: int) -> Attempt:
+    workspace_id, job_id, assigned, known, link, outcome = attempt
+    if known is not None and known.position <= position:
+        return attempt
+    started = Started(position, _moment(event.started_at_ms))
+    return Attempt(workspace_id, job_id, assigned, started, link, outcome)
+
+
+def _unreachable(attempt: Attempt, event: JobUnreachable, position: int) -> Attempt:
+    return _linked(attempt, Link(position, _moment(event.deadline_at_ms)))
+
+
+def _reachable(attempt: Attempt, _event: JobReachable, position: int) -> Attempt:
+    return _linked(attempt, Link(position, 0))
+
+
+def _finished(attempt: Attempt, event: JobFinished, position: int) -> Attempt:
+    return _ended(attempt, position, False, event.interval, _NO_REASON)
+
+
+def _failed(attempt: Attempt, event: JobFailed | JobKilled, position: int) -> Attempt:
+    return _ended(attempt, position, False, event.interval, event.reason)
+
+
+def _corrected(attempt: Attempt, event: JobOutcomeCorrected, position: int) -> Attempt:
+    return _ended(attempt, position, True, event.interval, _corrected_reason(event))
+
+
+# By class: a replay asks this for each event of the log.
+_EVOLVE: Mapping[type, Callable[[Attempt, Any, int], Attempt]] = {
+    JobAssigned: _assigned,
+    JobStarted: _started,
+    JobUnreachable: _unreachable,
+    JobReachable: _reachable,
+    JobFinished: _finished,
+    JobFailed: _failed,
+    JobKilled: _failed,
+    JobOutcomeCorrected: _corrected,
+}
 
 
 def interval(attempt: Attempt, now_ms: int) -> Interval:
@@ -149,7 +180,7 @@ def charge_by_period(attempt: Attempt, now_ms: int) -> dict[str, int]:
     known, rate_micros = interval(attempt, now_ms), attempt.rate_micros
     if not known.started_at_ms or not rate_micros:
         return {}
-    return {period: ms * rate_micros for period, ms in split(known.started_at_ms, known.charged_until_ms)}
+    return by_period(known.started_at_ms, known.charged_until_ms, rate_micros)
 
 
 def settled_by_period(attempt: Attempt) -> dict[str, int]:
@@ -161,29 +192,27 @@ def _moment(at_ms: int) -> int:
     return at_ms if 0 <= at_ms <= END_OF_TIME_MS else min(max(at_ms, 0), END_OF_TIME_MS)
 
 
-Fact = TypeVar("Fact", Assigned, Started, Link)
+def _linked(attempt: Attempt, link: Link) -> Attempt:
+    workspace_id, job_id, assigned, started, known, outcome = attempt
+    if known is not None and known.position >= link.position:
+        return attempt
+    return Attempt(workspace_id, job_id, assigned, started, link, outcome)
 
 
-def _first(known: Fact | None, heard: Fact) -> Fact:
-    return heard if known is None or heard.position < known.position else known
-
-
-def _last(known: Fact | None, heard: Fact) -> Fact:
-    return heard if known is None or heard.position > known.position else known
-
-
-def _outcome(
-    known: Outcome | None, position: int, corrected: bool, charged: ChargedInterval, reason: EndReason.ValueType
-) -> Outcome:
+def _ended(
+    attempt: Attempt, position: int, corrected: bool, charged: ChargedInterval, reason: EndReason.ValueType
+) -> Attempt:
+    workspace_id, job_id, assigned, started, link, known = attempt
     if known is not None and not _overrides(position, corrected, known):
-        return known
+        return attempt
     heard = Interval(
         _moment(charged.started_at_ms),
         _moment(charged.charged_until_ms),
         _moment(charged.ended_at_ms),
         charged.presumed,
     )
-    return Outcome(position, corrected, heard, reason)
+    outcome = Outcome(position, corrected, heard, reason)
+    return Attempt(workspace_id, job_id, assigned, started, link, outcome)
 
 
 def _overrides(position: int, corrected: bool, known: Outcome) -> bool:

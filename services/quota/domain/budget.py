@@ -5,11 +5,14 @@ from dataclasses import dataclass
 
 from google.protobuf.message import Message
 
-from protos.events.v1.workspace_pb2 import QuotaExhausted, QuotaThresholdReached
+from protos.events.v1.workspace_pb2 import QuotaExhausted, QuotaReplenished, QuotaThresholdReached
 from services.quota.domain.attempt import Attempt, interval
 from services.quota.domain.minutes import MS_MICROS_PER_MILLIMINUTE, bounds, to_milliminutes
 
 THRESHOLDS_PERCENT = (75, 90, 100)
+# Trainings that are being stopped settle a moment below what they had accrued. If each such moment opened the door,
+# the waiting jobs would be started one by one, only to be stopped within seconds.
+LEAST_LEFT_MILLIMINUTES = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +27,7 @@ class Budget:
     running: Sequence[Attempt]
     # Thresholds that were announced in this period.
     reached_percent: frozenset[int]
-    # QuotaExhausted was said in this period, after the quota was last set.
+    # QuotaExhausted was said in this period, and since then neither QuotaReplenished nor a new quota.
     exhausted: bool
 
 
@@ -67,8 +70,18 @@ def reaches(ms_micros: int, quota_milliminutes: int, percent: int = 100) -> bool
     return 100 * ms_micros >= percent * quota_milliminutes * MS_MICROS_PER_MILLIMINUTE
 
 
+def _worth_opening(ms_micros: int, quota_milliminutes: int) -> bool:
+    """Whether what is left is a minute, or the whole of a smaller quota."""
+    left = quota_milliminutes * MS_MICROS_PER_MILLIMINUTE - ms_micros
+    return left > 0 and left >= min(LEAST_LEFT_MILLIMINUTES, quota_milliminutes) * MS_MICROS_PER_MILLIMINUTE
+
+
 def decide(budget: Budget, now_ms: int) -> list[Message]:
-    """What is to be announced: each threshold once in a period, exhaustion once after each time the quota is set."""
+    """What is to be announced: each threshold once in a period, and the change between used up and not.
+
+    A new quota takes back what was said of the old one; otherwise exhaustion ends only with QuotaReplenished, where a
+    refund or a correction has brought a minute or more back, however it came.
+    """
     ms_micros = used(budget, now_ms)
     shown, quota = to_milliminutes(ms_micros), budget.quota_milliminutes
     events: list[Message] = [
@@ -76,11 +89,14 @@ def decide(budget: Budget, now_ms: int) -> list[Message]:
         for percent in THRESHOLDS_PERCENT
         if percent not in budget.reached_percent and reaches(ms_micros, quota, percent)
     ]
+    change: type[QuotaExhausted | QuotaReplenished] | None = None
     if not budget.exhausted and reaches(ms_micros, quota):
+        change = QuotaExhausted
+    elif budget.exhausted and _worth_opening(ms_micros, quota):
+        change = QuotaReplenished
+    if change is not None:
         events.append(
-            QuotaExhausted(
-                period=budget.period, position=budget.position, used_milliminutes=shown, quota_milliminutes=quota
-            )
+            change(period=budget.period, position=budget.position, used_milliminutes=shown, quota_milliminutes=quota)
         )
     return events
 

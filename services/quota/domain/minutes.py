@@ -53,6 +53,16 @@ def bounds(period: str) -> tuple[int, int]:
     return start_ms, end_ms
 
 
+def by_period(start_ms: int, end_ms: int, rate_micros: int) -> dict[str, int]:
+    """What [start, end) costs in each month that it touches, in ms × millionths. Bounds as for `split`."""
+    if end_ms <= start_ms:
+        return {}
+    period, _, month_end_ms = _month_of_day(start_ms // _DAY_MS)
+    if end_ms <= month_end_ms:
+        return {period: (end_ms - start_ms) * rate_micros}
+    return {part: ms * rate_micros for part, ms in split(start_ms, end_ms)}
+
+
 def split(start_ms: int, end_ms: int) -> list[tuple[str, int]]:
     """The milliseconds of [start, end) that fall into each month, in order; they add up to the whole.
 

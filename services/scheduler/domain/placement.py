@@ -12,7 +12,7 @@ from protos.training.v1.training_pb2 import Architecture, ResumeFrom, TrainingSp
 from services.scheduler.domain.job import Job
 from services.scheduler.domain.refusals import BelowRequirements, NoRunnerMatches, QuotaUsedUp, RunnerNotOnline
 from services.scheduler.domain.runner import Runner, occupied
-from services.scheduler.domain.workspace import Workspace
+from services.scheduler.domain.workspace import Exhaustion, Workspace
 
 MICROS = 1_000_000
 DEFAULT_STALL_MINUTES = 30
@@ -87,8 +87,7 @@ def warnings_for(runner: Runner, architecture: Architecture) -> list[str]:
 
 def refuse_exhausted(workspace: Workspace, period: str) -> None:
     """Raises QuotaUsedUp where the minutes of `period` are used up."""
-    gone = workspace.exhaustion
-    if gone is not None and gone.period == period:
+    if (gone := workspace.used_up(period)) is not None:
         raise QuotaUsedUp(gone.period, gone.quota_milliminutes, gone.used_milliminutes)
 
 
@@ -104,8 +103,13 @@ def matches(runner: Runner, job: Job) -> bool:
     )
 
 
-def waits_for(job: Job, runners: Iterable[Runner]) -> str:
-    """Why a queued job waits, in words."""
+def waits_for(job: Job, runners: Iterable[Runner], used_up: Exhaustion | None = None) -> str:
+    """Why a queued job waits, in words; `used_up`: its workspace has no minutes left this month."""
+    if used_up is not None:
+        return (
+            f"compute minutes: {used_up.used_milliminutes / 1000:.2f} of {used_up.quota_milliminutes / 1000:.2f} "
+            f"of {used_up.period} are used"
+        )
     if job.wanted_runner_id:
         wanted = next((r for r in runners if r.runner_id == job.wanted_runner_id), None)
         again = f", for attempt {job.attempt + 1} of {job.attempt + job.retries_left}" if job.waits_for_retry else ""

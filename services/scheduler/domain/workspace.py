@@ -12,8 +12,9 @@ from services.scheduler.domain.kinds import Envelope, RoleValue
 
 @dataclass(frozen=True, slots=True)
 class Token:
+    """Its name is kept apart, where it can be erased; an old event's `name` is passed over."""
+
     token_id: str
-    name: str
     role: RoleValue
     created_at_ms: int
     expires_at_ms: int
@@ -38,6 +39,11 @@ class Workspace:
     datasets: Mapping[str, Dataset] = field(default_factory=dict)
     exhaustion: Exhaustion | None = None
 
+    def used_up(self, period: str) -> Exhaustion | None:
+        """Why no training may start, and none go on, in a month; None: there are minutes, as far as was said."""
+        gone = self.exhaustion
+        return gone if gone is not None and gone.period == period else None
+
     def dataset(self, name_or_id: str) -> Dataset | None:
         found = self.datasets.get(name_or_id)
         return found or next((d for d in self.datasets.values() if d.name == name_or_id), None)
@@ -51,7 +57,7 @@ def evolve(workspace: Workspace | None, event: Message, at: Envelope) -> Workspa
     workspace = replace(workspace, version=at.version)
     match event:
         case ev.TokenCreated():
-            token = Token(event.token_id, event.name, event.role, at.at_ms, event.expires_at_ms)
+            token = Token(event.token_id, event.role, at.at_ms, event.expires_at_ms)
             return replace(workspace, tokens={**workspace.tokens, token.token_id: token})
         case ev.TokenRevoked():
             revoked = {event.token_id: replace(workspace.tokens[event.token_id], revoked=True)}
@@ -64,6 +70,10 @@ def evolve(workspace: Workspace | None, event: Message, at: Envelope) -> Workspa
         case ev.QuotaSet():
             # The quota service says QuotaExhausted again where the new quota is used up as well.
             return replace(workspace, exhaustion=None)
+        case ev.QuotaReplenished():
+            # Said late, of a month that is over, it opens no door of this month.
+            return replace(workspace, exhaustion=None) if workspace.used_up(event.period) else workspace
         case ev.QuotaThresholdReached() | ev.MinutesAdjusted():
+            # What an adjustment means for the quota is the quota service's to say: only it knows what is used.
             return workspace
     raise AssertionError(f"{event.DESCRIPTOR.name} is not an event of a workspace")
