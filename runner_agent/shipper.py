@@ -36,6 +36,8 @@ class Lane:
     sent: Place = field(default_factory=Place)
     # Ends of the batches that are under way, in order.
     in_flight: list[Place] = field(default_factory=list)
+    # The platform was restored and knows less than it had acknowledged; so until it has taken something again.
+    restored: bool = False
 
     def rewind(self) -> None:
         self.sent = self.spool.acknowledged
@@ -179,7 +181,13 @@ class Shipper:
         settled = [place for place in lane.in_flight if place.sequence <= response.acknowledged_sequence]
         if settled:
             del lane.in_flight[: len(settled)]
+            lane.restored = False
             lane.spool.acknowledge(settled[-1])
+        elif response.acknowledged_sequence < lane.spool.acknowledged.sequence and not lane.restored:
+            log.warning("the platform knows less than it acknowledged", attempt_id=response.attempt_id)
+            lane.restored = True
+            lane.spool.forget_acknowledgements()
+            lane.rewind()
 
 
 def _request(lane: Lane, batch: Batch) -> ingest_pb2.ReportRequest:
@@ -189,6 +197,8 @@ def _request(lane: Lane, batch: Batch) -> ingest_pb2.ReportRequest:
         spool=lane.spool.name,
         first_sequence=batch.first_sequence,
         records=batch.records,
+        # Only of the first batch: behind it a gap is a mistake, and nothing may be passed over.
+        earlier_lost=lane.restored and batch.first_sequence == lane.spool.acknowledged.sequence + 1,
     )
 
 

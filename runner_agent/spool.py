@@ -83,6 +83,12 @@ class Spool:
                 files.replace(self._floor, content)
                 self._give_back(freed)
 
+    def forget_acknowledgements(self) -> None:
+        """Begin again with what the disk still holds: the platform does not know any more what it acknowledged."""
+        self.acknowledged = _place(self._floor)
+        with contextlib.suppress(OSError):
+            self._mark.unlink(missing_ok=True)
+
     def _give_back(self, end: int) -> None:
         """On a disk that cannot, it stays until the spool is pruned."""
         descriptor = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)

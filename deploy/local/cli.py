@@ -4,7 +4,6 @@ import asyncio
 import json
 from dataclasses import asdict
 from functools import partial
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,19 +11,16 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from deploy.local import backup_cli
 from deploy.local.credentials import load_or_make
 from deploy.local.errors import LocalError
 from deploy.local.health import probe_grpc, probe_nats, probe_postgres
 from deploy.local.home import Home, default_home
+from deploy.local.parameters import DataDir, home_of, refused
 from deploy.local.platform import Platform
 from deploy.local.postgres import SUPERUSER
 from deploy.local.state import PlatformState, ProcessState, running
 from deploy.local.up import run_until_stopped, start_detached, stop_running
-
-DataDir = Annotated[
-    Path | None,
-    typer.Option("--data-dir", envvar="TETHER_HOME", help="Where the platform keeps everything.", show_default=False),
-]
 
 # The only platform of a machine has the same addresses after every new start.
 FIRST_PORT = 27700
@@ -35,6 +31,7 @@ def register(app: typer.Typer) -> None:
     app.command(rich_help_panel="Platform")(up)
     app.command(rich_help_panel="Platform")(status)
     app.command(rich_help_panel="Platform")(down)
+    backup_cli.register(app)
 
 
 def up(
@@ -45,7 +42,7 @@ def up(
 
     Examples:  tether up   ·   tether up --detach --data-dir ./platform
     """
-    home = _home(data_dir)
+    home = home_of(data_dir)
     console = Console(highlight=False)
     say = partial(_say, console)
     try:
@@ -57,7 +54,7 @@ def up(
             asyncio.run(run_until_stopped(platform, lambda: _summary(console, home, "Ctrl-C")))
             say("stopped; `tether up` goes on where it was left")
     except LocalError as error:
-        raise _refused(error) from None
+        raise refused(error) from None
 
 
 def status(
@@ -68,14 +65,14 @@ def status(
 
     Example:  tether status --json
     """
-    home = _home(data_dir)
+    home = home_of(data_dir)
     state = running(home.state)
     if state is None and not as_json:
-        raise _refused(LocalError(f"no platform is running in {home.root}; start it with `tether up`"))
+        raise refused(LocalError(f"no platform is running in {home.root}; start it with `tether up`"))
     try:
         health = asyncio.run(_probe_all(home, state)) if state is not None else {}
     except LocalError as error:
-        raise _refused(error) from None
+        raise refused(error) from None
     if as_json:
         typer.echo(json.dumps(_status_json(home, state, health), indent=2))
     elif state is not None:
@@ -86,11 +83,11 @@ def status(
 
 def down(data_dir: DataDir = None) -> None:
     """Stop the platform that `tether up` started here. Everything is kept for the next `tether up`."""
-    home = _home(data_dir)
+    home = home_of(data_dir)
     try:
         stopped = asyncio.run(stop_running(home))
     except LocalError as error:
-        raise _refused(error) from None
+        raise refused(error) from None
     if stopped is None:
         typer.echo(f"no platform is running in {home.root}; there was nothing to stop")
     else:
@@ -174,14 +171,5 @@ def _say(console: Console, line: str) -> None:
     console.print(escape(line), soft_wrap=True)
 
 
-def _home(data_dir: Path | None) -> Home:
-    return Home((data_dir or default_home()).expanduser().absolute())
-
-
 def _data_dir_flag(home: Home) -> str:
     return "" if home.root == default_home() else f" --data-dir {home.root}"
-
-
-def _refused(error: LocalError) -> typer.Exit:
-    typer.echo(f"error: {error}", err=True)
-    return typer.Exit(1)

@@ -55,6 +55,16 @@ class Home:
     def state(self) -> Path:
         return self.root / "platform.json"
 
+    @property
+    def restoring(self) -> Path:
+        """Where a restore builds; it is there only while one runs, or after one that was interrupted."""
+        return self.root / "restoring"
+
+    @property
+    def holds_platform(self) -> bool:
+        """Whether something would be lost if another platform took this folder."""
+        return self.postgres.exists() or self.secrets.exists()
+
     def log(self, name: str) -> Path:
         return self.logs / f"{name}.log"
 
@@ -78,3 +88,11 @@ class Home:
                 f"{self.root} cannot be used for the platform's data ({error.strerror}); "
                 "name a folder of your own with --data-dir"
             ) from None
+
+    def refuse_half_restored(self) -> None:
+        """Raises LocalError where a restore was interrupted: what lies here may be of two platforms."""
+        if self.restoring.exists():
+            raise LocalError(
+                f"a restore into {self.root} did not come to its end; run it again: "
+                f"tether restore FILE --force --data-dir {self.root}"
+            )

@@ -1,6 +1,5 @@
 """The whole platform on one machine: PostgreSQL, NATS and the services, each its own process."""
 
-import fcntl
 import os
 import signal
 import sys
@@ -15,6 +14,7 @@ from deploy.local.errors import LocalError
 from deploy.local.first_start import ensure_workspace, write_client
 from deploy.local.health import probe_grpc
 from deploy.local.home import Home
+from deploy.local.lock import take_lock
 from deploy.local.nats import EmbeddedNats
 from deploy.local.ports import assign
 from deploy.local.postgres import EmbeddedPostgres
@@ -24,18 +24,6 @@ from deploy.local.supervised import STOP_GRACE_S, Supervised
 
 DATABASE = "tether"
 PROCESSES = ("postgres", "nats", *SERVICES)
-
-
-class AlreadyRunning(LocalError):
-    """One data directory is used by one platform at a time."""
-
-    def __init__(self, home: Home) -> None:
-        state = PlatformState.load(home.state)
-        holder = f" (process {state.supervisor.pid})" if state is not None and state.supervisor.alive() else ""
-        super().__init__(
-            f"a platform is already running in {home.root}{holder}; see it with `tether status`, or stop it with "
-            f"`tether down --data-dir {home.root}`"
-        )
 
 
 def service_argv(service: str) -> tuple[str, ...]:
@@ -93,8 +81,9 @@ class Platform:
         Raises LocalError with one sentence otherwise; nothing is then left running.
         """
         self.home.prepare()
-        self._lock = self._take_lock()
+        self._lock = take_lock(self.home)
         try:
+            self.home.refuse_half_restored()
             await self._start()
         except OSError as error:
             await self.stop()
@@ -169,16 +158,6 @@ class Platform:
         process = Supervised(program, self.home.log(program.name), self._save, self._say)
         self._processes.append(process)
         await process.start()
-
-    def _take_lock(self) -> BinaryIO:
-        # Not inherited by the processes we start, so it is free as soon as we are gone, however that happens.
-        lock = self.home.lock.open("ab")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.close()
-            raise AlreadyRunning(self.home) from None
-        return lock
 
     async def _end_leftovers(self) -> None:
         """Processes of a supervisor that was killed end by themselves; this makes sure, and waits for it."""

@@ -31,6 +31,7 @@ def register(app: typer.Typer, name: str, help_: str, panel: str) -> None:
     group.command("list", epilog="Example: tether tokens list")(list_)
     group.command("create", epilog="Example: tether tokens create ci --role member --expires-in 90d")(create)
     group.command("revoke", epilog="Example: tether tokens revoke tok_k3v9q2m7x4p8w1zt")(revoke)
+    group.command("erase-name", epilog="Example: tether tokens erase-name tok_k3v9q2m7x4p8w1zt")(erase_name)
     app.add_typer(group, name=name, help=help_, rich_help_panel=panel)
 
 
@@ -50,7 +51,7 @@ def list_(context: typer.Context, as_json: AsJson = False) -> None:
         )
         made.add_row(
             token.token_id,
-            Text(token.name, "bold"),
+            Text(token.name, "bold") if token.name else Text("erased", "dim"),
             fmt.words(ProtoRole, token.role, "ROLE_"),
             state + ("" if token.revoked or expired else until),
             fmt.ago(token.created_at_ms, now_ms),
@@ -97,3 +98,16 @@ def revoke(
         print_json(response)
     else:
         console().print(f"{escape(token)} is refused from now on.", soft_wrap=True)
+
+
+def erase_name(
+    context: typer.Context,
+    token: Annotated[str, typer.Argument(metavar="TOKEN_ID", help="See `tether tokens list`.")],
+    as_json: AsJson = False,
+) -> None:
+    """Erase the name of a token, which may be a person's; it works on and is known by its id."""
+    response = connect(context).access.EraseTokenName(pb.EraseTokenNameRequest(token_id=token))
+    if as_json:
+        print_json(response)
+    else:
+        console().print(f"The name of {escape(token)} is erased; backups made before still hold it.", soft_wrap=True)

@@ -7,7 +7,7 @@ import nats.errors
 import nats.js.errors
 import structlog
 from nats.js import JetStreamContext
-from nats.js.api import DiscardPolicy, PubAck, StorageType, StreamConfig
+from nats.js.api import DiscardPolicy, PubAck, StorageType, StreamConfig, StreamInfo
 
 from protos.eventlog.v1.eventlog_pb2 import EventRecord
 from services.eventlog.bus import EVENTS, HEAD, Bus, subject
@@ -20,6 +20,8 @@ STREAM = "TETHER_EVENTS"
 _IN_FLIGHT = 500
 _ACK_TIMEOUT_S = 5
 _POLL_S = 1.0
+# Newest events that a new stream gets: half a second's work, so that what happens now is hardly late.
+_REFILL = 10_000
 # JetStream is delivery, not storage: a day or a gibibyte for consumers outside the platform.
 _CONFIG = StreamConfig(
     name=STREAM,
@@ -84,23 +86,28 @@ class Relay:
     async def _resume(self, stream: JetStreamContext) -> tuple[int, int]:
         """Position and stream sequence of what was published last.
 
-        A stream that is new, or was emptied, starts at the head: subscribers fill what they miss from PostgreSQL.
+        A new stream is filled with the newest events, for consumers outside the platform; one that was emptied goes on
+        at the head. Our own subscribers fill what they miss from PostgreSQL.
         """
         head = await read_head(self._pool)
         try:
             info = await stream.stream_info(STREAM)
-            if (info.config.metadata or {}).get("log_id") != head.log_id:
-                # Left over from another log: its positions are not ours.
-                await stream.delete_stream(STREAM)
-                raise nats.js.errors.NotFoundError
+            last_position = await self._last_position(stream, info)
+            if (info.config.metadata or {}).get("log_id") == head.log_id and (last_position or 0) <= head.position:
+                return head.position if last_position is None else last_position, info.state.last_seq
+            # Left over from another log: its positions are not ours.
+            await stream.delete_stream(STREAM)
         except nats.js.errors.NotFoundError:
-            info = await stream.add_stream(replace(_CONFIG, metadata={"log_id": head.log_id}))
-        state = info.state
-        if state.messages:
-            last = await stream.get_msg(STREAM, seq=state.last_seq)
-            if last.data is not None:
-                return EventRecord.FromString(last.data).position, state.last_seq
-        return head.position, state.last_seq
+            pass
+        made = await stream.add_stream(replace(_CONFIG, metadata={"log_id": head.log_id}))
+        return max(head.position - _REFILL, 0), made.state.last_seq
+
+    async def _last_position(self, stream: JetStreamContext, info: StreamInfo) -> int | None:
+        """Of the newest event that the stream holds; None where it holds none."""
+        if not info.state.messages:
+            return None
+        last = await stream.get_msg(STREAM, seq=info.state.last_seq)
+        return EventRecord.FromString(last.data).position if last.data is not None else None
 
     async def _publish(self, stream: JetStreamContext, page: list[EventRecord], sequence: int) -> int:
         """Publish a page and return the sequence of its last message. Raises where another relay was faster."""

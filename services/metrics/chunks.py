@@ -21,13 +21,14 @@ _MAX_CLASSES = 1000
 _SHOWN_REASONS = 3
 
 
-def skip_of(first_sequence: int, records: int, acknowledged: int) -> int | None:
+def skip_of(first_sequence: int, records: int, acknowledged: int, earlier_lost: bool = False) -> int | None:
     """How many leading records of a batch are stored already, given the spool's high-water.
 
-    None where records between the high-water and the batch are missing: nothing of it may be stored.
+    None where records between the high-water and the batch are missing: nothing of it may be stored, unless they are
+    `earlier_lost` for good.
     """
     if first_sequence > acknowledged + 1:
-        return None
+        return 0 if earlier_lost else None
     return min(acknowledged + 1 - first_sequence, records)
 
 

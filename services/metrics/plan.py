@@ -86,7 +86,7 @@ class Plan:
         key = (request.attempt_id, request.spool)
         spool = self._spools[key]
         records = batch.last_sequence + 1 - batch.first_sequence
-        skip = skip_of(batch.first_sequence, records, spool.sequence)
+        skip = skip_of(batch.first_sequence, records, spool.sequence, request.earlier_lost)
         if skip is None or skip == records:
             return Stored(spool.sequence, "")
         if skip:

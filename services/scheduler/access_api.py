@@ -16,15 +16,17 @@ from services.rpc.errors import InvalidField, LimitExceeded, NotFound, checked_n
 from services.rpc.shell import caller
 from services.scheduler.commands import Commands, Decision
 from services.scheduler.domain.workspace import Token, Workspace
+from services.scheduler.names import TokenNames
 from services.scheduler.store import Store
 from services.scheduler.views import token_view
 
 MAX_TOKENS = 1000
+_FIRST_TOKEN = "first admin"
 
 
 class AccessApi(pb_grpc.AccessServiceServicer):
-    def __init__(self, commands: Commands, store: Store, clock: Clock) -> None:
-        self._commands, self._store, self._clock = commands, store, clock
+    def __init__(self, commands: Commands, store: Store, names: TokenNames, clock: Clock) -> None:
+        self._commands, self._store, self._names, self._clock = commands, store, names, clock
 
     async def CreateWorkspace(
         self,
@@ -33,7 +35,7 @@ class AccessApi(pb_grpc.AccessServiceServicer):
     ) -> pb.CreateWorkspaceResponse:
         name = checked_name("name", request.name)
         workspace_id, secret = new_id("ws"), new_secret("tt")
-        token = _token_created("first admin", Role.ROLE_ADMIN, 0, secret)
+        token = _token_created(Role.ROLE_ADMIN, 0, secret)
 
         async def decide() -> Decision:
             events = [WorkspaceCreated(name=name), token]
@@ -52,7 +54,9 @@ class AccessApi(pb_grpc.AccessServiceServicer):
             request, request.request_id, pb.CreateWorkspaceResponse, decide, respond
         )
         if not repeated:
+            await self._names.keep(workspace_id, token.token_id, _FIRST_TOKEN)
             answer.secret, answer.secret_withheld = secret, False
+        answer.token.name = _FIRST_TOKEN
         return answer
 
     async def CreateToken(
@@ -67,7 +71,7 @@ class AccessApi(pb_grpc.AccessServiceServicer):
         if request.expires_at_ms and request.expires_at_ms <= self._clock.now_ms():
             raise InvalidField("expires_at_ms", request.expires_at_ms, "it must lie in the future, or be 0 for never")
         secret = new_secret("tt")
-        token = _token_created(name, request.role, request.expires_at_ms, secret)
+        token = _token_created(request.role, request.expires_at_ms, secret)
 
         async def decide() -> Decision:
             workspace = await self._workspace()
@@ -83,7 +87,11 @@ class AccessApi(pb_grpc.AccessServiceServicer):
             request, request.request_id, pb.CreateTokenResponse, decide, respond
         )
         if not repeated:
+            # After the commit: a name without a token could never be erased, a token without a name shows its id.
+            await self._names.keep(caller().workspace_id, token.token_id, name)
             answer.secret, answer.secret_withheld = secret, False
+        # Not from the stored answer, which holds no name: it could not be erased there.
+        answer.token.name = name
         return answer
 
     async def RevokeToken(
@@ -106,13 +114,26 @@ class AccessApi(pb_grpc.AccessServiceServicer):
         answer, _ = await self._commands.answer(request, request.request_id, pb.RevokeTokenResponse, decide, respond)
         return answer
 
+    async def EraseTokenName(
+        self,
+        request: pb.EraseTokenNameRequest,
+        context: "grpc.aio.ServicerContext[pb.EraseTokenNameRequest, pb.EraseTokenNameResponse]",
+    ) -> pb.EraseTokenNameResponse:
+        workspace = await self._workspace()
+        if request.token_id not in workspace.tokens:
+            raise NotFound("token", request.token_id, "see `tether tokens list`")
+        await self._names.erase(workspace.workspace_id, request.token_id)
+        return pb.EraseTokenNameResponse()
+
     async def ListTokens(
         self,
         request: pb.ListTokensRequest,
         context: "grpc.aio.ServicerContext[pb.ListTokensRequest, pb.ListTokensResponse]",
     ) -> pb.ListTokensResponse:
         workspace = await self._workspace()
-        return pb.ListTokensResponse(tokens=[token_view(token) for token in workspace.tokens.values()])
+        names = await self._names.of(workspace.workspace_id)
+        tokens = [token_view(token, names.get(token.token_id, "")) for token in workspace.tokens.values()]
+        return pb.ListTokensResponse(tokens=tokens)
 
     async def WhoAmI(
         self, request: pb.WhoAmIRequest, context: "grpc.aio.ServicerContext[pb.WhoAmIRequest, pb.WhoAmIResponse]"
@@ -142,12 +163,10 @@ def _append(workspace: Workspace, event: Append) -> Decision:
     return Decision(workspace.workspace_id, [StreamAppend("workspace", workspace.workspace_id, None, [event])])
 
 
-def _token_created(name: str, role: Role.ValueType, expires_at_ms: int, secret: str) -> TokenCreated:
-    return TokenCreated(
-        token_id=new_id("tok"), name=name, role=role, token_sha256=sha256(secret), expires_at_ms=expires_at_ms
-    )
+def _token_created(role: Role.ValueType, expires_at_ms: int, secret: str) -> TokenCreated:
+    return TokenCreated(token_id=new_id("tok"), role=role, token_sha256=sha256(secret), expires_at_ms=expires_at_ms)
 
 
 def _view(token: TokenCreated, record: EventRecord) -> pb.Token:
     created_at_ms = record.recorded_at_us // 1000
-    return token_view(Token(token.token_id, token.name, token.role, created_at_ms, token.expires_at_ms))
+    return token_view(Token(token.token_id, token.role, created_at_ms, token.expires_at_ms), "")

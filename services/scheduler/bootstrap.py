@@ -30,8 +30,11 @@ from services.scheduler.contacts import Contacts
 from services.scheduler.directives import Directives
 from services.scheduler.job_api import JobApi
 from services.scheduler.lease import Lease
+from services.scheduler.names import TokenNames
+from services.scheduler.past import Past
 from services.scheduler.queries import Queries
 from services.scheduler.rebuild import rebuild
+from services.scheduler.replaced_log import notice_replaced_log
 from services.scheduler.runner_api import RunnerApi
 from services.scheduler.session_api import RunnerSessionApi
 from services.scheduler.session_driver import SessionDriver
@@ -66,6 +69,7 @@ class Scheduler:
         architectures, rates = read_architectures(settings.architectures_file), read_rates(settings.rates_file)
         replica = f"{socket.gethostname()[:60]}-{new_id('req')[4:12]}"
         self.store, self.queries = Store(kernel.pool), Queries(kernel.pool)
+        self.names = TokenNames(kernel.pool)
         self.sessions = Sessions(kernel.clock)
         self.contacts = Contacts(kernel.pool, self.store, self.sessions, kernel.clock)
         self.runners_hub, self.jobs_hub = Hub(), Hub()
@@ -74,6 +78,7 @@ class Scheduler:
             settings.postgres_url, "scheduler", kernel.clock, project=self.store.project, on_commit=self._committed
         )
         commands = Commands(kernel.pool, self.store, self.appender)
+        past = Past(kernel.pool, self.queries, rates)
         self.actions = Actions(self.store, commands, kernel.clock, rates, replica, settings.window_ms)
         self.lease = Lease(kernel.pool, kernel.clock, replica, settings.lease_ms)
         self.timers = Timers(
@@ -100,7 +105,7 @@ class Scheduler:
         self.mounts: Sequence[Mount] = [
             (
                 add_AccessServiceServicer_to_server,
-                AccessApi(commands, self.store, kernel.clock),
+                AccessApi(commands, self.store, self.names, kernel.clock),
                 "tether.scheduler.v1.AccessService",
             ),
             (
@@ -114,12 +119,13 @@ class Scheduler:
                     self.contacts,
                     self.runners_hub,
                     rates,
+                    past,
                 ),
                 "tether.scheduler.v1.RunnerService",
             ),
             (
                 add_WorkflowServiceServicer_to_server,
-                WorkflowApi(commands, self.store, self.queries, self.sessions, architectures),
+                WorkflowApi(commands, self.store, self.queries, self.sessions, architectures, rates),
                 "tether.scheduler.v1.WorkflowService",
             ),
             (
@@ -133,6 +139,7 @@ class Scheduler:
                     architectures,
                     rates,
                     settings.window_ms,
+                    past,
                 ),
                 "tether.scheduler.v1.JobService",
             ),
@@ -170,7 +177,9 @@ async def serve(settings: Settings, stopping: asyncio.Event) -> None:
     if settings.rebuild:
         async with kernel.pool.acquire() as connection:
             _log.info("read models rebuilt", position=await rebuild(connection, kernel.pool))
+    await notice_replaced_log(kernel.pool)
     scheduler = Scheduler(kernel, settings)
+    await scheduler.names.adopt()
     scheduler.appender.start()
     server = Server(settings.listen, scheduler.mounts, kernel.shell, quiet_streams=True)
     await scheduler.lease.renew()

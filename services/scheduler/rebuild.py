@@ -15,7 +15,9 @@ async def rebuild(connection: Connection, pool: Pool) -> int:
     store, position = Store(pool), 0
     async with connection.transaction():
         await take_append_lock(connection)
-        await connection.execute("truncate scheduler.workspaces, scheduler.runners, scheduler.jobs")
+        await connection.execute(
+            "truncate scheduler.workspaces, scheduler.runners, scheduler.jobs, scheduler.snapshots"
+        )
         while page := await read_page(connection, position + 1, 1 << 62):
             await store.project(connection, page)
             store.committed()

@@ -19,7 +19,8 @@ import pytest
 from deploy.local.credentials import load_or_make
 from deploy.local.errors import LocalError, StartFailed
 from deploy.local.home import Home
-from deploy.local.platform import PROCESSES, AlreadyRunning, Platform
+from deploy.local.lock import AlreadyRunning
+from deploy.local.platform import PROCESSES, Platform
 from deploy.local.postgres import servers_in
 from deploy.local.process import ProcessIdentity
 from deploy.local.state import PlatformState, running
