@@ -1,4 +1,4 @@
-"""The appender at saturation, beside what PostgreSQL itself takes in the same run."""
+"""The appender at saturation, beside what PostgreSQL itself takes in the same run, and the peer."""
 
 import asyncio
 import os
@@ -15,6 +15,7 @@ from services.eventlog.append import Append, StreamAppend
 from services.eventlog.catalogue import EventRow
 from services.postgres import connect
 from services.rpc.process import spare_the_collector
+from tests.bench.peer import measure_peer_appends
 from tests.bench.servers import fresh_log
 from tests.support.log import appender_on
 from tests.support.platform import DatabaseUrls
@@ -34,6 +35,7 @@ def run(report: Report, folder: Path) -> None:
     spare_the_collector()
     with fresh_log(folder) as database:
         uvloop.run(_measure(report, database))
+        measure_peer_appends(report, database, _EVENTS // 3)
 
 
 async def _measure(report: Report, database: DatabaseUrls) -> None:

@@ -12,6 +12,12 @@ def resident_bytes(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE_BYTES
 
 
+def peak_bytes(pid: int) -> int:
+    """The most memory that the process has occupied since its start."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) * 1024
+
+
 def cpu_s(pid: int) -> float:
     """Processor time, in user and kernel mode, of all its threads; in steps of 10 ms."""
     after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
