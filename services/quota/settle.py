@@ -162,24 +162,24 @@ async def _add_to_jobs(connection: Connection, changes: Sequence[Change]) -> Non
     sums = {key: amount for key, amount in added.items() if amount}
     if not sums:
         return
-    keys = [list(column) for column in zip(*sums, strict=True)]
+    # A question for each job, where a join may be planned as a walk through all jobs while they are still few.
     await connection.execute(
         "insert into quota.job_usage as known (workspace_id, period, job_position, job_id, ms_micros) "
-        "select c.workspace_id, c.period, j.position, c.job_id, c.ms_micros "
+        "select c.workspace_id, c.period, (select j.position from quota.jobs j where j.job_id = c.job_id), "
+        "c.job_id, c.ms_micros "
         "from unnest($1::text[], $2::text[], $3::text[], $4::numeric[]) c(workspace_id, period, job_id, ms_micros) "
-        "join quota.jobs j on j.job_id = c.job_id on conflict (workspace_id, period, job_position) "
+        "on conflict (workspace_id, period, job_position) "
         "do update set ms_micros = known.ms_micros + excluded.ms_micros",
-        *keys,
+        *(list(column) for column in zip(*sums, strict=True)),
         list(sums.values()),
     )
-    if min(sums.values()) < 0:
-        # As with the months: no row says "nothing".
-        await connection.execute(
-            "delete from quota.job_usage u "
-            "using unnest($1::text[], $2::text[], $3::text[]) c(workspace_id, period, job_id), quota.jobs j "
-            "where j.job_id = c.job_id and u.workspace_id = c.workspace_id and u.period = c.period "
-            "and u.job_position = j.position and u.ms_micros = 0",
-            *keys,
+    # As with the months: no row says "nothing".
+    taken_back = [key for key, amount in sums.items() if amount < 0]
+    if taken_back:
+        await connection.executemany(
+            "delete from quota.job_usage where workspace_id = $1 and period = $2 "
+            "and job_position = (select position from quota.jobs where job_id = $3) and ms_micros = 0",
+            taken_back,
         )
 
 

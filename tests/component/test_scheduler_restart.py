@@ -127,6 +127,7 @@ async def test_trainings_of_a_workspace_that_was_used_up_while_no_scheduler_ran_
             assert "0.51 of its 0.50 compute minutes" in (refused.value.details() or "")
 
 
+@pytest.mark.slow
 async def test_a_session_that_is_committed_after_its_stream_broke_is_ended(database: DatabaseUrls) -> None:
     async with control_plane(database) as control, pool_on(database.scheduler) as pool:
         runner_id, box = await control.box()

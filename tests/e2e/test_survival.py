@@ -30,6 +30,7 @@ async def new_step(stack: Stack, job_id: str, after: int, what: str) -> int:
     return await eventually(look, 60, f"a step after {after} {what}")
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 async def test_a_training_survives_the_kill_of_each_process_of_the_control_plane(
     own_platform: SharedPlatform, tmp_path: Path
