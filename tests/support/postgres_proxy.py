@@ -1,7 +1,7 @@
 """A way to PostgreSQL that is cut at a chosen statement: what a process that is killed there leaves behind."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
@@ -11,14 +11,16 @@ _QUERY, _SYNC, _COPY_DONE = b"Q", b"S", b"c"
 
 
 class CutConnection:
-    """Counts the statements of all connections through it, and cuts all of them at one of these."""
+    """Counts the statements of the connections through it, and cuts all of them at one of these."""
 
-    def __init__(self, url: str, cut_at: int, after: bool) -> None:
+    def __init__(self, url: str, cut_at: int, after: bool, of: str) -> None:
         parts = urlsplit(url)
         assert parts.hostname is not None
         self._host, self._port = parts.hostname, parts.port or 5432
-        self._parts, self._cut_at, self._after = parts, cut_at, after
+        self._parts, self._cut_at, self._after, self._of = parts, cut_at, after, of.encode()
         self._writers: list[asyncio.StreamWriter] = []
+        # Done at the statement, before anything is cut.
+        self.strike: Callable[[], None] = lambda: None
         self.statements = 0
         self.cut = asyncio.Event()
         self.url = ""
@@ -44,12 +46,14 @@ class CutConnection:
                 one.close()
 
     async def _requests(self, reader: asyncio.StreamReader, server: asyncio.StreamWriter) -> None:
-        # The first message has no type.
-        server.write(await _body(reader))
+        # The first message has no type; it says the application's name.
+        startup = await _body(reader)
+        server.write(startup)
+        counts = self._of in startup
         while not self.cut.is_set():
             kind = await reader.readexactly(1)
             message = kind + await _body(reader)
-            acts = kind in (_QUERY, _SYNC, _COPY_DONE)
+            acts = counts and kind in (_QUERY, _SYNC, _COPY_DONE)
             self.statements += acts
             striking = acts and self.statements == self._cut_at
             if not striking or self._after:
@@ -60,15 +64,19 @@ class CutConnection:
 
     def _strike(self) -> None:
         """With `after` the server has the statement, and its answer reaches nobody."""
+        self.strike()
         self.cut.set()
         for one in self._writers:
             one.close()
 
 
 @asynccontextmanager
-async def cut_connection(url: str, cut_at: int = 0, after: bool = False) -> AsyncIterator[CutConnection]:
-    """A proxy whose `url` leads to PostgreSQL until statement number `cut_at` (zero: for ever); connect without TLS."""
-    proxy = CutConnection(url, cut_at, after)
+async def cut_connection(url: str, cut_at: int = 0, after: bool = False, of: str = "") -> AsyncIterator[CutConnection]:
+    """A proxy whose `url` leads to PostgreSQL until statement number `cut_at` (zero: for ever); connect without TLS.
+
+    `of`: only the statements of the connections with this application name count.
+    """
+    proxy = CutConnection(url, cut_at, after, of)
     server = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
     proxy.listening(server.sockets[0].getsockname()[1])
     try:
