@@ -1,15 +1,10 @@
 """The quota service as a process, killed with SIGKILL wherever its projection may be."""
 
-import asyncio
-import os
 import random
-import sys
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 
 import pytest
 
-from deploy.local.ports import free_port
 from services.postgres import Pool
 from services.quota.charges import NAME
 from services.quota.verify import verify
@@ -19,31 +14,12 @@ from tests.support.log import pool_on
 from tests.support.platform import DatabaseUrls
 from tests.support.postgres_proxy import cut_connection
 from tests.support.quota import NOON_MS
+from tests.support.quota_process import quota_process
 from tests.support.read_model import Tables, dump, forget, prepare
 
 # Three pages of a subscription.
 EVENTS = 2_500
 SEED = 11
-
-
-@asynccontextmanager
-async def quota_process(url: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    """`python -m services.quota` until the end of the block, where it is killed."""
-    environment = {
-        **os.environ,
-        "TETHER_POSTGRES_URL": url,
-        "TETHER_NATS_URL": "",
-        "TETHER_LISTEN": f"127.0.0.1:{free_port()}",
-    }
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "services.quota", env=environment, stderr=asyncio.subprocess.DEVNULL
-    )
-    try:
-        yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
 
 
 async def position(pool: Pool) -> int:
