@@ -1,16 +1,16 @@
 """First answers to requests, for those who ask again."""
 
 from services.eventlog.append import Request, RequestIdReused
-from services.postgres import Pool
+from services.postgres import Connection, Pool
 
 
-async def answered(pool: Pool, request: Request) -> bytes | None:
+async def answered(connection: Connection | Pool, request: Request) -> bytes | None:
     """The stored answer to an earlier request with this id; None where there is none.
 
     Worth asking before a command decides: what it did the first time may forbid it the second time.
     Raises RequestIdReused where the id was used for another content.
     """
-    row = await pool.fetchrow(
+    row = await connection.fetchrow(
         "select request_hash, response from eventlog.requests where subject = $1 and request_id = $2",
         request.subject,
         request.request_id,

@@ -1,6 +1,5 @@
 """WebhookService: what a workspace's admins set, see, remove and replay."""
 
-import hashlib
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -10,14 +9,12 @@ from google.protobuf.message import Message
 from protos.eventlog.v1 import eventlog_pb2 as pb
 from protos.eventlog.v1 import eventlog_pb2_grpc as pb_grpc
 from services.eventlog import webhook_store as store
-from services.eventlog.append import Request
 from services.eventlog.webhook_target import checked_url
 from services.ids import new_secret
 from services.postgres import Connection, Pool
 from services.rpc.errors import InvalidField, NotFound
+from services.rpc.requests import identity_of
 from services.rpc.shell import caller
-
-_MAX_REQUEST_ID = 100
 
 Answer = TypeVar("Answer", bound=Message)
 
@@ -98,16 +95,12 @@ class WebhookApi(pb_grpc.WebhookServiceServicer):
         act: Callable[[Connection, str], Awaitable[Answer]],
     ) -> tuple[Answer, bool]:
         """Act in a transaction; a repeat of the request gets the first answer, which must hold no secret."""
-        if len(request_id) > _MAX_REQUEST_ID:
-            rule = f"it has at most {_MAX_REQUEST_ID} characters; a UUID is right"
-            raise InvalidField("request_id", request_id, rule)
-        content = request.DESCRIPTOR.full_name.encode() + request.SerializeToString(deterministic=True)
-        identity = Request(caller().subject, request_id, hashlib.sha256(content).digest())
+        identity = identity_of(request, request_id)
         async with self._pool.acquire() as connection, connection.transaction():
-            if request_id and (stored := await store.first_answer(connection, identity)) is not None:
+            if identity is not None and (stored := await store.first_answer(connection, identity)) is not None:
                 return answer_type.FromString(stored), True
             answer = await act(connection, caller().workspace_id)
-            if request_id:
+            if identity is not None:
                 await store.keep_answer(connection, identity, answer.SerializeToString())
         self._changed()
         return answer, False

@@ -7,8 +7,9 @@ from typing import TypeVar
 from google.protobuf.message import Message
 
 from protos.eventlog.v1.eventlog_pb2 import EventRecord, Webhook
-from services.eventlog.append import Request, RequestIdReused
+from services.eventlog.append import Request
 from services.eventlog.catalogue import COLUMNS, EventRow
+from services.eventlog.requests import answered
 from services.eventlog.webhook_message import TYPES
 from services.postgres import Connection, Pool, Record
 
@@ -142,17 +143,7 @@ async def first_answer(connection: Connection, request: Request) -> bytes | None
     await connection.execute(
         "select pg_advisory_xact_lock(hashtextextended($1 || ' ' || $2, 7301))", request.subject, request.request_id
     )
-    row = await connection.fetchrow(
-        "select request_hash, response from eventlog.requests where subject = $1 and request_id = $2",
-        request.subject,
-        request.request_id,
-    )
-    if row is None:
-        return None
-    if row["request_hash"] != request.content_sha256:
-        raise RequestIdReused(request.request_id)
-    answer: bytes = row["response"]
-    return answer
+    return await answered(connection, request)
 
 
 async def keep_answer(connection: Connection, request: Request, answer: bytes) -> None:

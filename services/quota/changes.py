@@ -14,6 +14,7 @@ from services.quota import checks
 from services.quota.progress import Progress
 from services.quota.store import read_job_name
 from services.rpc.errors import NotFound
+from services.rpc.requests import identity_of
 from services.rpc.shell import caller, correlation_id
 
 
@@ -26,12 +27,12 @@ class Changes:
         event = QuotaSet()
         if request.HasField("quota_milliminutes"):
             event.quota_milliminutes = checks.quota(request.quota_milliminutes)
-        identity = checks.identity(request, request.request_id)
+        identity = identity_of(request, request.request_id)
         return pb.SetQuotaResponse(position=await self._append(workspace_id, event, identity))
 
     async def adjust(self, workspace_id: str, request: pb.AdjustMinutesRequest) -> pb.AdjustMinutesResponse:
         """Raises InvalidField, NotFound, RequestIdReused, LogUnavailable."""
-        identity = checks.identity(request, request.request_id)
+        identity = identity_of(request, request.request_id)
         # What was right the first time is answered the same way later, whatever month it is then.
         if identity is not None and (stored := await answered(self._pool, identity)) is not None:
             return pb.AdjustMinutesResponse.FromString(stored)

@@ -1,11 +1,6 @@
 """Fields of requests, checked. All raise InvalidField."""
 
-import hashlib
-
-from google.protobuf.message import Message
-
 from protos.quota.v1.quota_pb2 import UsageGrouping
-from services.eventlog.append import Request
 from services.quota.domain.minutes import bounds, period_of
 from services.rpc.errors import InvalidField, Refused
 from services.rpc.shell import caller
@@ -13,7 +8,6 @@ from services.rpc.shell import caller
 DEFAULT_PAGE = 100
 MAX_PAGE = 1000
 MAX_REASON = 500
-_MAX_REQUEST_ID = 100
 # A million years on one T4 is 5 × 10^14: beyond this it is a mistake, and "unlimited" is said otherwise.
 MAX_MILLIMINUTES = 10**15
 
@@ -31,17 +25,6 @@ def workspace_id() -> str:
     if not found:
         raise NoWorkspace
     return found
-
-
-def identity(request: Message, request_id: str) -> Request | None:
-    """None where the caller gave no id, and a repeat is a request of its own."""
-    if len(request_id) > _MAX_REQUEST_ID:
-        raise InvalidField("request_id", request_id, f"it has at most {_MAX_REQUEST_ID} characters; a UUID is right")
-    if not request_id:
-        return None
-    # The RPC is part of the content: the same id in another call is a mistake.
-    content = request.DESCRIPTOR.full_name.encode() + request.SerializeToString(deterministic=True)
-    return Request(caller().subject, request_id, hashlib.sha256(content).digest())
 
 
 def month(period: str) -> tuple[int, int]:

@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 
 from services.postgres import Connection, Record
-from services.quota.domain.attempt import Attempt, evolve, unknown
-from services.quota.domain.ledger import ATTEMPT_EVENTS
+from services.quota.domain.attempt import Attempt
+from services.quota.domain.ledger import ATTEMPT_EVENTS, fold_into
 
 _ROWS_AT_ONCE = 5000
 # PostgreSQL sorts the events by their jobs before it hands out the first.
@@ -54,7 +54,7 @@ class _Fold:
 
     def take(self, rows: Iterable[Record]) -> list[ReplayedJob]:
         """The jobs that are complete."""
-        workspace_id, classes = self._workspace_id, ATTEMPT_EVENTS
+        workspace_id = self._workspace_id
         job_id, attempts, events = self._job_id, self._attempts, self._events
         complete = []
         for stream_id, position, name, payload in rows:
@@ -63,13 +63,7 @@ class _Fold:
                     complete.append(ReplayedJob(job_id, attempts, events))
                 job_id, attempts, events = stream_id, {}, 0
             events += 1
-            event = classes[name].FromString(payload)
-            attempt_id = event.attempt_id
-            if attempt_id:  # a job that ends before it was assigned has no attempt, and costs nothing
-                known = attempts.get(attempt_id)
-                if known is None:
-                    known = unknown(workspace_id, job_id)
-                attempts[attempt_id] = evolve(known, event, position)
+            fold_into(attempts, workspace_id, job_id, position, name, payload)
         self._job_id, self._attempts, self._events = job_id, attempts, events
         return complete
 

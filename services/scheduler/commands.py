@@ -1,6 +1,5 @@
 """The one command handler: load, decide, append, and again where another was faster."""
 
-import hashlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -12,13 +11,12 @@ from services.eventlog.append import Append, Appended, Conflict, Request, Stream
 from services.eventlog.appender import Appender
 from services.eventlog.requests import answered
 from services.postgres import Pool
-from services.rpc.errors import InvalidField
+from services.rpc.requests import identity_of
 from services.rpc.shell import caller, correlation_id
 from services.scheduler.store import Store
 
 # A conflict means that another command got through, so this many in a row means more traffic than one runner can have.
 _MAX_TRIES = 20
-_MAX_REQUEST_ID = 100
 
 Answer = TypeVar("Answer", bound=Message)
 
@@ -65,17 +63,9 @@ class Commands:
         `respond` makes the answer from the appended records and must hold no secret. Returns the answer and whether it
         is a repeat. Raises RequestIdReused where the id was used for another content.
         """
-        if len(request_id) > _MAX_REQUEST_ID:
-            raise InvalidField(
-                "request_id", request_id, f"it has at most {_MAX_REQUEST_ID} characters; a UUID is right"
-            )
-        identity = None
-        if request_id:
-            # The RPC is part of the content: the same id in another call is a mistake.
-            content = request.DESCRIPTOR.full_name.encode() + request.SerializeToString(deterministic=True)
-            identity = Request(caller().subject, request_id, hashlib.sha256(content).digest())
-            if (stored := await answered(self._pool, identity)) is not None:
-                return answer_type.FromString(stored), True
+        identity = identity_of(request, request_id)
+        if identity is not None and (stored := await answered(self._pool, identity)) is not None:
+            return answer_type.FromString(stored), True
         done = await self._run(caller().subject, decide, correlation_id(), identity, respond)
         if done is None:
             return respond([]), False

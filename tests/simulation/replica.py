@@ -10,11 +10,10 @@ from google.protobuf.message import Message
 from protos.events.v1.runner_pb2 import RunnerDisconnected, SuspensionOwner
 from protos.scheduler.v1 import session_pb2 as pb
 from protos.scheduler.v1.job_pb2 import JobState
-from services.scheduler import contacts
 from services.scheduler.domain import attempt as attempts
-from services.scheduler.domain import placement, session, stream
-from services.scheduler.domain.job import HELD
+from services.scheduler.domain import session, stream
 from services.scheduler.domain.refusals import HeldByAnotherInstallation, StaleReport
+from tests.simulation.leader import LEASE, Leader
 from tests.simulation.log import Log, Record
 from tests.simulation.world import MS, SECOND, Stream, World
 
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from tests.simulation.platform import Platform
 
 QUEUED = JobState.JOB_STATE_QUEUED
-LEASE = 15 * SECOND
 PATIENCE = 20 * SECOND
 Both = tuple[Sequence[Message], Sequence[Message]]
 _CHANGES = {"RunnerStatusChanged", "RunnerSuspended", "RunnerResumed"}
@@ -59,7 +57,7 @@ class Replica:
         self.every(LEASE // 3, self._renew)
         self.every(SECOND, self._watch)
         self.every(15 * SECOND, self._end_strays)
-        self.every(SECOND, self._lead)
+        self.every(SECOND, Leader(self).act)
 
     # ---- running
 
@@ -223,7 +221,7 @@ class Replica:
                 )
             case stream.Disconnect(epoch, last_contact_ms, reason):
                 self.commit(
-                    lambda: self._decide_disconnect(runner_id, epoch, last_contact_ms, reason),
+                    lambda: self.decide_disconnect(runner_id, epoch, last_contact_ms, reason),
                     lambda ok: self.take(served, stream.Left()) if ok else None,
                 )
             case stream.Answer():
@@ -312,7 +310,7 @@ class Replica:
         now_ms = self.world.now_ms
         self._on_runner(runner_id, lambda runner, _job: (session.box_suspensions(runner, epoch, state, now_ms), []))
 
-    def _decide_disconnect(self, runner_id: str, epoch: int, last_contact_ms: int, reason: str) -> None:
+    def decide_disconnect(self, runner_id: str, epoch: int, last_contact_ms: int, reason: str) -> None:
         now_ms = self.world.now_ms
         self._on_runner(
             runner_id,
@@ -375,54 +373,6 @@ class Replica:
         for runner in list(self.log.runners.values()):
             if runner.connected and runner.replica == self.name and runner.runner_id not in known:
                 self.world.note("a session that nobody holds was ended")
-                # Looked up now and ended a little later, as in `_end_orphan`.
-                end = partial(self._decide_disconnect, runner.runner_id, runner.epoch, runner.last_contact_at_ms, "")
+                # Looked up now and ended a little later, as the leader's orphans are.
+                end = partial(self.decide_disconnect, runner.runner_id, runner.epoch, runner.last_contact_at_ms, "")
                 self.commit(end)
-
-    def _lead(self) -> None:
-        if not self.leads or self.log.away:
-            return
-        for runner in list(self.log.runners.values()):
-            self._end_orphan(runner.runner_id)
-        for job in list(self.log.open_jobs.values()):
-            self._declare_lost(job.job_id)
-        if any(job.state == QUEUED for job in self.log.open_jobs.values()):
-            self._place_queued()
-
-    def _end_orphan(self, runner_id: str) -> None:
-        runner = self.log.runners[runner_id]
-        expires = self.log.leases.get(runner.replica, 0)
-        if not runner.connected or runner.replica == self.name or expires >= self.world.now:
-            return
-        ended_ms = self.platform.ms(expires)
-        last_contact_ms = contacts.last_contact_ms(runner, None, ended_ms, LEASE // MS, self.world.now_ms)
-        # Looked up now and ended a little later: the box may be back by then.
-        epoch = runner.epoch
-
-        def end() -> None:
-            self.world.note("a dead scheduler's session was ended")
-            self._decide_disconnect(runner_id, epoch, last_contact_ms, "the scheduler is gone")
-
-        self.commit(end)
-
-    def _declare_lost(self, job_id: str) -> None:
-        job = self.log.jobs[job_id]
-        runner = self.log.runners.get(job.runner_id)
-        if job.state not in HELD or runner is None or runner.connected:
-            return
-        job_events, runner_events = attempts.lost(job, runner, self.world.now_ms)
-        if job_events:
-            self.world.note("a training was declared lost")
-        self.log.append("job", job_id, job_events)
-        self.log.append("runner", runner.runner_id, runner_events)
-
-    def _place_queued(self) -> None:
-        free = [runner for runner in self.log.runners.values() if runner.placeable]
-        for job in sorted(self.log.open_jobs.values(), key=lambda one: one.position):
-            if job.state != QUEUED:
-                continue
-            for runner in free:
-                if placement.matches(runner, job):
-                    self.platform.place(job, runner)
-                    free.remove(runner)
-                    break

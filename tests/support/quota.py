@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from protos.eventlog.v1.eventlog_pb2 import EventRecord
 from protos.events.v1 import job_pb2 as job
 from protos.training.v1.training_pb2 import EndReason
+from services.quota.domain.attempt import Attempt, settled_by_period
 
 # 2026-11-15, so that a month ends within reach.
 NOON_MS = 1_794_744_000_000
@@ -103,3 +104,12 @@ def slow_charge(history: Iterable[Message], now_ms: int) -> dict[str, int]:
         months[month] = months.get(month, 0) + step_ms * rate_micros
         start_ms += step_ms
     return months
+
+
+def settled_totals(attempts: Iterable[Attempt]) -> dict[str, int]:
+    """What attempts that have ended cost in each period, in ms × millionths."""
+    totals: dict[str, int] = {}
+    for attempt in attempts:
+        for period, ms_micros in settled_by_period(attempt).items():
+            totals[period] = totals.get(period, 0) + ms_micros
+    return totals

@@ -7,8 +7,8 @@ from protos.eventlog.v1.eventlog_pb2 import EventRecord
 from protos.events.v1 import job_pb2 as job
 from protos.events.v1 import workspace_pb2 as workspace
 from services.quota.domain.attempt import Attempt, charge, charge_by_period, interval, settled_by_period
-from services.quota.domain.ledger import Ledger, settled_totals
-from tests.support.quota import DAY_MS, NOON_MS, History, assigned, histories, record, slow_charge
+from services.quota.domain.ledger import Ledger
+from tests.support.quota import DAY_MS, NOON_MS, History, assigned, histories, record, settled_totals, slow_charge
 from tests.support.quota import interval as charged
 
 MINUTE_MS = 60_000

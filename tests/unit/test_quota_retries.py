@@ -10,8 +10,8 @@ from protos.eventlog.v1.eventlog_pb2 import EventRecord
 from protos.events.v1 import job_pb2 as job
 from protos.training.v1.training_pb2 import EndReason
 from services.quota.domain.attempt import charge, settled_by_period
-from services.quota.domain.ledger import Ledger, settled_totals
-from tests.support.quota import DAY_MS, NOON_MS, assigned, interval, record
+from services.quota.domain.ledger import Ledger
+from tests.support.quota import DAY_MS, NOON_MS, assigned, interval, record, settled_totals
 
 MINUTE_MS = 60_000
 

@@ -333,6 +333,22 @@ def test_the_backoff_has_full_jitter_and_stays_below_a_tenth_of_the_window() -> 
     assert lost.dial_at_ns == 30 * SECOND_NS
 
 
+def test_welcome_is_awaited_longer_with_each_failure_up_to_45_s_and_a_heartbeat_never() -> None:
+    awaited_s = []
+    for failures in range(8):
+        state = replace(live(), link=LinkPhase.IDLE, failures=failures)
+        opening, _ = session.step(state, m.Tick(), 0, 0.5)
+        until_ns = session.wake_at_ns(opening)
+        still, actions = session.step(opening, m.Tick(), until_ns - 1, 0.5)
+        assert (still.link, actions) == (LinkPhase.OPENING, [])
+        lost, actions = session.step(opening, m.Tick(), until_ns, 0.5)
+        assert (lost.link, actions) == (LinkPhase.IDLE, [m.Hangup(opening.stream)])
+        awaited_s.append(until_ns / SECOND_NS)
+    assert awaited_s == [15, 17, 19, 23, 31, 45, 45, 45]
+    silent, _ = session.step(replace(live(), failures=7), m.Tick(), 15 * SECOND_NS, 0.5)
+    assert silent.link is LinkPhase.IDLE
+
+
 def test_a_message_of_a_later_version_changes_nothing() -> None:
     state, actions = session.step(live(), m.Received(1, Frame()), 1, 0.5)
     assert (state, actions) == (live(), [])
