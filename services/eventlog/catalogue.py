@@ -7,7 +7,7 @@ from typing import NamedTuple
 from google.protobuf.message import Message
 
 from protos.eventlog.v1.eventlog_pb2 import EventRecord
-from protos.events.v1 import job_pb2, runner_pb2, workspace_pb2
+from protos.events.v1 import artifact_pb2, job_pb2, runner_pb2, workspace_pb2
 
 # Raised when the meaning of a stored payload changes; adding a field does not change it.
 SCHEMA_VERSION = 1
@@ -22,7 +22,7 @@ _PARTS = {"ChargedGpu", "ChargedInterval"}
 # Event name → message class, for all events of package tether.events.v1.
 EVENTS: dict[str, type[Message]] = {
     name: getattr(module, name)
-    for module in (runner_pb2, job_pb2, workspace_pb2)
+    for module in (runner_pb2, job_pb2, artifact_pb2, workspace_pb2)
     for name in module.DESCRIPTOR.message_types_by_name
     if name not in _PARTS
 }
