@@ -179,7 +179,7 @@ def logs(
 @sample.command(epilog="Example: tether-runner sample digits ~/digits")
 def digits(directory: Annotated[Path, typer.Argument(help="Folder to write to; made if it is not there.")]) -> None:
     """Write 1,797 scans of handwritten digits as an image folder, one folder a class."""
-    from runner_agent.trainer.sample import write_digits  # needs scikit-learn, which takes a second to import
+    from runner_agent.trainer.datasets.sample import write_digits  # needs scikit-learn, which takes a second to import
 
     try:
         number = write_digits(directory)

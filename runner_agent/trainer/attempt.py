@@ -14,10 +14,13 @@ from lightning.fabric import Fabric
 
 from protos.scheduler.v1 import session_pb2
 from runner_agent import clock, memory_kills
-from runner_agent.trainer import architectures, data, devices, failures, resume, retention
+from runner_agent.trainer import devices, failures, resume, retention
 from runner_agent.trainer.checkpoints import CheckpointFolder
 from runner_agent.trainer.control import Control, Release
+from runner_agent.trainer.datasets import loading
 from runner_agent.trainer.loop import MAX_MATRIX_CLASSES, End, Progress, Training
+from runner_agent.trainer.models import registry
+from runner_agent.trainer.models.base import Model
 from runner_agent.trainer.reporter import Reporter
 from runner_agent.trainer.settings import Settings, resolve
 from runner_agent.trainer.spool import Spool, numbers
@@ -33,7 +36,7 @@ def run(release: Release, control: Control, stopped: Callable[[], bool]) -> None
         end = _train(release, control, stopped, progress, ending)
         outcome = "KILLED" if end is End.STOP else "FINISHED"
         message = _message(end, progress)
-    except data.Stopped:
+    except loading.Stopped:
         outcome, message = "KILLED", "stopped before its first step"
     except Exception as error:  # whatever ends a training is told with its reason
         outcome = "FAILED"
@@ -71,10 +74,10 @@ def _train(
     spool = Path(os.devnull) if follower else release.directory / "spool" / "trainer.jsonl"
     reporter = Reporter(control, Spool(spool, clock.wall_ms, control.say_lost), clock.wall_ms, clock.boottime_ns)
     ending.callback(reporter.finish)
-    loaded = data.load(settings.location, settings.image_size, settings.validation_share, settings.seed, stopped)
+    loaded = loading.load(settings.location, settings.image_size, settings.validation_share, settings.seed, stopped)
     found = resume.find(release.directory.parent, spec.resume_from)
     torch.manual_seed(settings.seed)
-    model = architectures.build(settings.family, settings.config_json, len(loaded.classes))
+    model = registry.build(settings.family, settings.config_json, len(loaded.classes))
     weights = f"{found.name} of {found.attempt_id}" if found is not None else "random"
     start = f"going on from {weights} at step {found.step:,}" if found is not None else "with random weights"
     for line in _introduction(release, settings, loaded, model, fabric, start):
@@ -85,7 +88,7 @@ def _train(
     training.go_on(spec.resume_from.trained_ms, found)
     del found  # a second model's worth of memory
     if stopped():
-        raise data.Stopped
+        raise loading.Stopped
     # The sizes are for the keeper, should the kernel end this process for lack of memory.
     sizes = {"batch_size": settings.batch_size, "image_size": settings.image_size}
     control.say("started", weights=weights, step=progress.step, epoch=progress.epochs, **sizes)
@@ -112,8 +115,8 @@ def _sizes(release: Release) -> tuple[int, int]:
 def _introduction(
     release: Release,
     settings: Settings,
-    loaded: data.Data,
-    model: architectures.ImageClassifier,
+    loaded: loading.Data,
+    model: Model,
     fabric: Fabric,
     start: str,
 ) -> list[str]:

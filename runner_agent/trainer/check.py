@@ -16,8 +16,8 @@ from google.protobuf.json_format import MessageToJson
 
 from protos.training.v1 import training_pb2
 from runner_agent import clock, files
-from runner_agent.trainer import images
-from runner_agent.trainer.folder import ImageFolder, Problem, printable, scan
+from runner_agent.trainer.datasets import images
+from runner_agent.trainer.datasets.image_folder import ImageFolder, Problem, printable, scan
 
 MAX_PROBLEMS = 100
 

@@ -13,13 +13,15 @@ from itertools import count
 import torch
 from lightning.fabric import Fabric
 from torch import distributed
-from torch.nn import functional
 
 from runner_agent.trainer import checkpoints, limits, retention
-from runner_agent.trainer.architectures import ImageClassifier
-from runner_agent.trainer.data import DEVIATION, MEAN, Data, epoch_batches, normalise
-from runner_agent.trainer.evaluation import evaluate
+from runner_agent.trainer.batch import Batch, targets_to
+from runner_agent.trainer.datasets.loading import Data, epoch_batches
+from runner_agent.trainer.evaluation.classification import Classification
+from runner_agent.trainer.evaluation.run import evaluate
 from runner_agent.trainer.failures import ConfigurationFailure
+from runner_agent.trainer.models.base import Model
+from runner_agent.trainer.pixels import DEVIATION, MEAN, normalise
 from runner_agent.trainer.reporter import Reporter
 from runner_agent.trainer.resume import Found
 from runner_agent.trainer.settings import Settings
@@ -56,7 +58,7 @@ class Training:
         self,
         settings: Settings,
         data: Data,
-        model: ImageClassifier,
+        model: Model,
         fabric: Fabric,
         reporter: Reporter,
         saved: checkpoints.CheckpointFolder,
@@ -115,9 +117,9 @@ class Training:
         for epoch in count(complete + 1):
             batches = epoch_batches(self._data.train, self._batch_size, self._settings.seed, epoch)
             batches, skipped = batches[skipped:], 0
-            for pixels, labels in self._data.source.batches([batch[rank::processes] for batch in batches]):
+            for batch in self._data.source.batches([chosen[rank::processes] for chosen in batches]):
                 elapsed_ns = self._boottime_ns() - began_ns
-                self._step(pixels, labels, epoch, elapsed_ns)
+                self._step(batch, epoch, elapsed_ns)
                 end = self._agree(self._end(self._boottime_ns() - began_ns))
                 if end is not End.STOP and (end is End.LIMIT or self._progress.step % interval == 0):
                     end = max(end, self._evaluate(epoch, last=end is End.LIMIT))
@@ -148,14 +150,14 @@ class Training:
         ]
         return torch.optim.AdamW(groups, lr=self._settings.learning_rate, fused=True)
 
-    def _step(self, pixels: torch.Tensor, labels: torch.Tensor, epoch: int, elapsed_ns: int) -> None:
+    def _step(self, batch: Batch, epoch: int, elapsed_ns: int) -> None:
         done = self._limits.share_done(self._progress.step, elapsed_ns, self._steps_per_epoch)
         learning_rate = limits.learning_rate(self._settings.learning_rate, done)
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate
         device = self._fabric.device
-        logits = self._model(normalise(pixels.to(device, non_blocking=True)))
-        loss = functional.cross_entropy(logits, labels.to(device, non_blocking=True))
+        pixels = normalise(batch.pixels.to(device, non_blocking=True))
+        loss, _ = self._model(pixels, targets_to(batch.targets, device))
         self._optimizer.zero_grad()
         self._fabric.backward(loss)
         self._optimizer.step()
@@ -186,24 +188,22 @@ class Training:
         batches = [held_out[start : start + size] for start in range(0, len(held_out), size)]
         # Several processes that wait for each other's counts cannot leave half-way.
         stopped = self._stopped if fabric.world_size == 1 else bool
-        found = evaluate(
-            self._plain_model, self._data.source.batches(batches), len(self._data.classes), fabric, stopped
-        )
+        classes = self._data.classes
+        matrix = self._settings.confusion_matrix and len(classes) <= MAX_MATRIX_CLASSES
+        evaluator = Classification(classes, fabric.device, matrix=matrix)
+        found = evaluate(self._plain_model, self._data.source.batches(batches), evaluator, fabric, stopped)
         if found is None:
             return End.STOP
         self._reporter.flush()
         metrics = self._progress.metrics = found.metrics
         self._evaluated_step = step
-        matrix = None
-        if self._settings.confusion_matrix and len(self._data.classes) <= MAX_MATRIX_CLASSES:
-            matrix = (self._data.classes, [number for row in found.counts for number in row])
-        self._reporter.evaluation(step, epoch, metrics, matrix)
+        self._reporter.evaluation(step, epoch, found)
         of_epochs = f"/{self._settings.epochs}" if self._settings.epochs else ""
         self._reporter.line(
             f"epoch {epoch}{of_epochs} step {step} loss {self._reporter.last_loss:.4f} "
-            f"validation loss {found.loss:.4f} accuracy {metrics[retention.ACCURACY]:.4f}"
+            f"validation loss {metrics[retention.LOSS]:.4f} accuracy {metrics[retention.ACCURACY]:.4f}"
         )
-        if not math.isfinite(found.loss):
+        if not math.isfinite(metrics[retention.LOSS]):
             self._reporter.line("warning: the loss is not a number any more; choose a lower learning_rate")
         self._scores.append(self._saved.strategy.score(metrics))
         impatient = limits.patience_is_over(self._scores, self._settings.patience)

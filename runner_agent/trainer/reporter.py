@@ -1,13 +1,14 @@
 """Tells what a training does: points to the spool, facts to the keeper, lines for people to the log."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
 
 from runner_agent.trainer.control import Control
+from runner_agent.trainer.evaluation.base import Evaluation
 from runner_agent.trainer.spool import Spool
 
 # Reading a loss waits for the GPU, so losses are read some at a time; people see them within a fifth of a second.
@@ -52,13 +53,12 @@ class Reporter:
         self._pending.clear()
         self.last_loss = losses[-1] if losses else self.last_loss
 
-    def evaluation(
-        self, step: int, epoch: int, metrics: Mapping[str, float], matrix: tuple[Sequence[str], Sequence[int]] | None
-    ) -> None:
+    def evaluation(self, step: int, epoch: int, found: Evaluation) -> None:
         """Record an evaluation, as points of its series too, and tell it."""
-        self.spool.points([(self.wall_ms(), step, metrics)], precious=True)
-        self.spool.evaluation(step, epoch, metrics, matrix)
-        self.control.say_evaluation(step, epoch, metrics)
+        self.spool.points([(self.wall_ms(), step, found.metrics)], precious=True)
+        matrix = None if found.matrix is None else (found.matrix.classes, found.matrix.counts)
+        self.spool.evaluation(step, epoch, found.metrics, matrix)
+        self.control.say_evaluation(step, epoch, found.metrics)
 
     def checkpoint(self, checkpoint: dict[str, Any], removed: list[str]) -> None:
         """Tell a checkpoint that is durable, and the names of those that are removed because of it."""

@@ -2,10 +2,9 @@
 
 import torch
 from PIL import Image
-from torch.nn import functional
 
-from runner_agent.trainer import architectures
-from runner_agent.trainer.data import normalise
+from runner_agent.trainer.models import registry
+from runner_agent.trainer.pixels import normalise
 
 _CONFIG = '{"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1], "layer_type": "basic"}'
 
@@ -16,8 +15,8 @@ def warm_up() -> None:
     Touches no GPU: which ones are the training's is not known yet.
     """
     Image.init()
-    model = architectures.build("resnet", _CONFIG, 2).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = registry.build("resnet", _CONFIG, 2).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(model.parameters())
-    logits = model(normalise(torch.zeros(4, 3, 32, 32, dtype=torch.uint8)))
-    torch.autograd.backward(functional.cross_entropy(logits, torch.zeros(4, dtype=torch.int64)))
+    loss, _ = model(normalise(torch.zeros(4, 3, 32, 32, dtype=torch.uint8)), torch.zeros(4, dtype=torch.int64))
+    torch.autograd.backward(loss)
     optimizer.step()

@@ -8,7 +8,7 @@ import pytest
 from google.protobuf import json_format
 
 from runner_agent import memory_kills
-from runner_agent.trainer.sample import write_digits
+from runner_agent.trainer.datasets.sample import write_digits
 from tests.support.eventually import eventually
 from tests.support.keeper_under_test import KeeperUnderTest
 from tests.support.trainer_process import assignment

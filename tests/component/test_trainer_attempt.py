@@ -16,8 +16,11 @@ from safetensors.torch import load_file
 
 from protos.scheduler.v1 import session_pb2
 from protos.training.v1 import training_pb2
-from runner_agent.trainer import architectures, attempt, checkpoints, data, devices
+from runner_agent.trainer import attempt, checkpoints, devices
 from runner_agent.trainer.control import Control, Release
+from runner_agent.trainer.datasets import loading
+from runner_agent.trainer.models import registry
+from runner_agent.trainer.pixels import DEVIATION, MEAN
 from tests.support.trainer_process import assignment
 
 
@@ -96,7 +99,7 @@ def test_images_that_do_not_fit_in_memory_give_the_same_training(
     tmp_path: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     in_memory = Told(tmp_path / "memory", small(dataset))
-    monkeypatch.setattr(data, "MAX_DECODED_BYTES", 0)
+    monkeypatch.setattr(loading, "MAX_DECODED_BYTES", 0)
     from_disk = Told(tmp_path / "disk", small(dataset))
     assert from_disk.ended["outcome"] == "FINISHED", from_disk.ended
     assert from_disk.measured == in_memory.measured
@@ -105,7 +108,7 @@ def test_images_that_do_not_fit_in_memory_give_the_same_training(
 def test_an_image_that_breaks_while_it_is_needed_is_the_datasets_fault(
     tmp_path: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(data, "MAX_DECODED_BYTES", 0)
+    monkeypatch.setattr(loading, "MAX_DECODED_BYTES", 0)
     looked = 0
 
     def break_after_start() -> bool:
@@ -152,16 +155,16 @@ def test_a_checkpoint_predicts_what_its_evaluation_told(tmp_path: Path, dataset:
         for name, tensor in load_file(checkpoint["path"]).items()
         if name.startswith("model.")
     }
-    model = architectures.build("resnet", given.spec.architecture.config_json, 3).eval()
+    model = registry.build("resnet", given.spec.architecture.config_json, 3).eval()
     model.load_state_dict(weights)
     paths = sorted(dataset.rglob("*.png"))
     truth = [sorted(path.name for path in dataset.iterdir()).index(path.parent.name) for path in paths]
-    _, held_out = data.split(truth, set(), 0.2, 3)
+    _, held_out = loading.split(truth, set(), 0.2, 3)
     counts = np.zeros((3, 3), int)
     for index in held_out:
-        pixels = np.asarray(Image.open(paths[index]).convert("RGB").resize((16, 16), Image.Resampling.BILINEAR)) / 255
-        image = torch.tensor((pixels - data.MEAN) / data.DEVIATION, dtype=torch.float32).permute(2, 0, 1)
-        counts[model(image[None]).argmax().item(), truth[index]] += 1
+        scan = Image.open(paths[index]).convert("RGB").resize((16, 16), Image.Resampling.BILINEAR)
+        image = torch.tensor((np.asarray(scan) / 255 - MEAN) / DEVIATION, dtype=torch.float32).permute(2, 0, 1)
+        counts[model.outputs(image[None])[0].argmax().item(), truth[index]] += 1
     evaluation = told.measured[-1]["evaluation"]
     assert evaluation["confusion_matrix"]["counts"] == counts.flatten().tolist()
     assert checkpoint["metrics"]["validation/accuracy"] == np.trace(counts) / len(held_out)

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from protos.training.v1 import training_pb2
-from runner_agent.trainer import images
 from runner_agent.trainer.check import check
-from runner_agent.trainer.folder import ImageFile
-from runner_agent.trainer.sample import write_digits
+from runner_agent.trainer.datasets import images
+from runner_agent.trainer.datasets.image_folder import ImageFile
+from runner_agent.trainer.datasets.sample import write_digits
 
 
 def look(location: Path | str) -> training_pb2.DatasetReport:

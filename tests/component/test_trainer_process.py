@@ -9,7 +9,7 @@ import psutil
 import pytest
 from safetensors import safe_open
 
-from runner_agent.trainer.sample import write_digits
+from runner_agent.trainer.datasets.sample import write_digits
 from tests.support.eventually import eventually
 from tests.support.trainer_process import TrainerProcess, assignment
 

@@ -5,8 +5,8 @@ import torch
 from google.protobuf.json_format import ParseDict
 
 from protos.training.v1 import training_pb2
-from runner_agent.trainer import architectures
 from runner_agent.trainer.failures import ConfigurationFailure
+from runner_agent.trainer.models import registry
 from runner_agent.trainer.settings import resolve
 from tests.support.trainer_process import RESNET_TINY
 
@@ -77,10 +77,10 @@ def test_an_architecture_that_cannot_be_built_is_refused_in_one_sentence(
     family: str, config_json: str, told: str
 ) -> None:
     with pytest.raises(ConfigurationFailure, match=told) as refused:
-        architectures.build(family, config_json, 3)
+        registry.build(family, config_json, 3)
     assert "\n" not in refused.value.message
 
 
 def test_a_model_has_one_output_for_each_class() -> None:
-    logits = architectures.build("resnet", RESNET_TINY, 7)(torch.zeros(2, 3, 32, 32))
+    (logits,) = registry.build("resnet", RESNET_TINY, 7).outputs(torch.zeros(2, 3, 32, 32))
     assert logits.shape == (2, 7)

@@ -5,7 +5,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner_agent.trainer.data import epoch_batches, split
+from runner_agent.trainer.datasets.loading import epoch_batches, split
 
 labels = st.lists(st.integers(0, 4), min_size=2, max_size=200)
 shares = st.floats(0.01, 0.99)

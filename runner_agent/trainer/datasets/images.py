@@ -10,7 +10,7 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from runner_agent.trainer.folder import ImageFile, ImageFolder, Problem, printable
+from runner_agent.trainer.datasets.image_folder import ImageFile, ImageFolder, Problem, printable
 
 # A decoded image of this many pixels takes 240 MB; larger ones are refused before they are decoded.
 MAX_PIXELS = 80_000_000

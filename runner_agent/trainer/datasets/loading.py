@@ -13,17 +13,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from runner_agent.processes import die_with_parent
-from runner_agent.trainer import images
+from runner_agent.trainer.batch import Batch
+from runner_agent.trainer.datasets import images
+from runner_agent.trainer.datasets.image_folder import ImageFolder, printable, scan
 from runner_agent.trainer.failures import DatasetFailure
-from runner_agent.trainer.folder import ImageFolder, printable, scan
 
 MAX_DECODED_BYTES = 512 * 1024 * 1024
 MAX_WORKERS = 8
-# Mean and deviation of ImageNet's channels, which published weights of these architectures expect.
-MEAN = (0.485, 0.456, 0.406)
-DEVIATION = (0.229, 0.224, 0.225)
-
-Batch = tuple[Tensor, Tensor]
 
 
 class Stopped(Exception):
@@ -31,7 +27,7 @@ class Stopped(Exception):
 
 
 class Images(Protocol):
-    """Where batches come from: pixels uint8 (n, 3, size, size) and labels int64 (n)."""
+    """Where batches come from."""
 
     def batches(self, indices: Sequence[Sequence[int]]) -> Iterator[Batch]:
         """One batch for each list of indices, in order."""
@@ -125,14 +121,6 @@ def epoch_batches(train: Sequence[int], batch_size: int, seed: int, epoch: int) 
     return [order[start : start + batch_size] for start in range(0, len(order) - batch_size + 1, batch_size)]
 
 
-def normalise(pixels: Tensor) -> Tensor:
-    """Floating-point input of a model from 8-bit pixels, on the device where they are."""
-    mean = torch.tensor(MEAN, device=pixels.device).view(1, 3, 1, 1) * 255
-    deviation = torch.tensor(DEVIATION, device=pixels.device).view(1, 3, 1, 1) * 255
-    # Convolutions over channels-last memory take a third less time here, on CPUs as on recent GPUs.
-    return ((pixels.float() - mean) / deviation).contiguous(memory_format=torch.channels_last)
-
-
 class _InMemory:
     def __init__(self, pixels: Tensor, labels: Tensor) -> None:
         self._pixels = pixels
@@ -141,7 +129,12 @@ class _InMemory:
     def batches(self, indices: Sequence[Sequence[int]]) -> Iterator[Batch]:
         for chosen in indices:
             index = torch.tensor(chosen)
-            yield self._pixels[index], self._labels[index]
+            yield _batch(chosen, self._pixels[index], self._labels[index])
+
+
+def _batch(indices: Sequence[int], pixels: Tensor, labels: Tensor) -> Batch:
+    size = pixels.shape[-1]
+    return Batch(tuple(indices), pixels, labels, torch.full((len(indices), 2), size))
 
 
 def _begin_worker(trainer_pid: int) -> None:
@@ -165,7 +158,7 @@ class _OnDisk(Dataset[Batch]):
             except images.UnreadableImageError as error:
                 return f"{printable(file.path)} {error}; it was whole when the training began"
         labels = torch.tensor([self._folder.files[index].label for index in indices])
-        return torch.from_numpy(pixels).permute(0, 3, 1, 2), labels
+        return _batch(indices, torch.from_numpy(pixels).permute(0, 3, 1, 2), labels)
 
     def batches(self, indices: Sequence[Sequence[int]]) -> Iterator[Batch]:
         trainer = os.getpid()
