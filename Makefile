@@ -3,15 +3,19 @@ PYTHON ?= python3
 # Where pip would download CUDA on a machine without a GPU: make TORCH_INDEX=<the address of an index with CPU builds>
 TORCH_INDEX ?=
 
+# Processes in which `make test` runs tests side by side.
+TESTS_AT_ONCE ?= 2
+
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 BENCH_INSTALLED := .venv/.bench-installed
+PEERS_INSTALLED := build/peers/.installed
 GENERATED := .venv/.generated
 PROTOS := $(shell find protos -name '*.proto')
 TAG = $(shell git describe --tags --abbrev=0 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: docs help demo test test-slow bench check lint up protos install clean
+.PHONY: docs requirements help demo test test-slow bench check lint up protos install clean
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -22,13 +26,17 @@ demo: $(GENERATED) ## Set everything up and run a real training to its end, with
 up: $(GENERATED) ## Run the whole platform on this machine until Ctrl-C
 	@$(BIN)/tether up
 
+# The simulation by itself: it takes every core, and prints what it met. Both parts run, whatever comes of the first.
 test: $(GENERATED) ## Set up and run the tests
-	$(BIN)/python -m pytest
+	@failed=0; set -x; \
+	$(BIN)/python -m pytest -n $(TESTS_AT_ONCE) --ignore tests/simulation || failed=1; \
+	$(BIN)/python -m pytest tests/simulation || failed=1; \
+	{ exit $$failed; } 2>/dev/null
 
 test-slow: $(GENERATED) ## The tests that take long
 	$(BIN)/python -m pytest -m slow --timeout 3600
 
-bench: $(GENERATED) $(BENCH_INSTALLED) ## Measure, and write build/bench.json
+bench: $(GENERATED) $(BENCH_INSTALLED) $(PEERS_INSTALLED) ## Measure, and write build/bench.json
 	@GRPC_VERBOSITY=ERROR $(BIN)/python -m tests.bench
 
 check: lint ## Format, lint, types, import directions, protos, unit tests
@@ -52,6 +60,9 @@ protos: $(INSTALLED) ## Generate the Python code of the protos
 docs: $(GENERATED) ## Write the reference pages of docs/ from the code
 	$(BIN)/python docs/generate.py
 
+requirements: $(GENERATED) ## Compute what each model architecture needs, and write it into the catalogue (MEASURE=1: on a GPU)
+	$(BIN)/python -m runner_agent.trainer.requirements --write $(if $(MEASURE),--measure)
+
 install: $(GENERATED) ## Make the virtual environment in .venv
 
 clean: ## Remove all that was made here, the virtual environment too
@@ -71,6 +82,11 @@ $(INSTALLED): pyproject.toml deploy/constraints.txt
 $(BENCH_INSTALLED): $(INSTALLED)
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c deploy/constraints.txt -e ".[bench]"
 	@touch $@
+
+# Peers whose packages do not fit ours. Where they cannot be had, the bench goes on without them and says so.
+$(PEERS_INSTALLED): tests/bench/peers.txt
+	@$(PYTHON) -m venv build/peers && build/peers/bin/python -m pip install -qq --disable-pip-version-check -r $< \
+		&& touch $@ || echo "MLflow and Trackio cannot be installed here; the figures beside them are left out"
 
 # An installation generates them too; this covers a proto that was changed after it.
 $(GENERATED): $(INSTALLED) $(PROTOS) protos/generate.py

@@ -2,11 +2,9 @@
 
 import asyncio
 import os
-import shutil
 import signal
 import stat
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import asyncpg
@@ -38,15 +36,6 @@ async def test_each_service_owns_its_schema_and_no_other(database: DatabaseUrls)
 
 
 ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="only root runs PostgreSQL under another account")
-
-
-@pytest.fixture
-def open_folder() -> Iterator[Path]:
-    """A folder into which every account may walk, unlike tmp_path."""
-    folder = Path(tempfile.mkdtemp(prefix="tether-test-"))
-    folder.chmod(0o755)
-    yield folder
-    shutil.rmtree(folder)
 
 
 @pytest.fixture

@@ -28,15 +28,14 @@ cli.main()
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="only root installs for others")
 
 
-def test_everything_but_the_service_belongs_to_the_user_and_root_finds_the_runner_by_its_name(tmp_path: Path) -> None:
-    owner = Owner(tmp_path / "root", "127.0.0.1:1")
-    units, home = tmp_path / "units", tmp_path / "home"
+def test_everything_but_the_service_belongs_to_the_user_and_root_finds_the_runner_by_its_name(
+    open_folder: Path,
+) -> None:
+    owner = Owner(open_folder / "root", "127.0.0.1:1")
+    units, home = open_folder / "units", open_folder / "home"
     for folder in (units, home):
         folder.mkdir()
     os.chown(home, NOBODY, NOBODY)
-    # The user must come to it.
-    for path in (tmp_path, *tmp_path.parents[:2]):
-        path.chmod(0o755)
 
     def command(*arguments: str) -> str:
         done = subprocess.run(
@@ -60,7 +59,7 @@ def test_everything_but_the_service_belongs_to_the_user_and_root_finds_the_runne
     assert "tk_" not in text
     assert (units / UNIT).stat().st_uid == 0
     assert {path.stat().st_uid for path in (home / "box-1").rglob("*")} == {NOBODY}
-    link = tmp_path / "root" / "tether-runner" / "box-1"
+    link = open_folder / "root" / "tether-runner" / "box-1"
     assert link.readlink() == home / "box-1"
     assert "not running" in command("status", "--name", "box-1")
     assert "is suspended" in command("suspend", "--name", "box-1")

@@ -13,7 +13,7 @@ import pytest
 
 TUTORIAL = Path(__file__).parent.parent.parent / "docs" / "tutorial.md"
 _BIN = Path(sys.executable).parent
-_LIMIT_S = 110
+_LIMIT_S = 240
 _MARK = "@@ command"
 
 # What a reader must see; the beginning of a command → words of its output.

@@ -14,7 +14,8 @@ import pytest
 from tests.support import namespaces
 
 EVERYTHING = ("TETHER_TEST_EVERYTHING", "CI")
-_NOT_TESTED = pytest.StashKey[dict[str, list[str]]]()
+# Told in the report of the test, which comes from whichever process ran it.
+_NOT_TESTED = "not tested"
 
 
 @cache
@@ -45,14 +46,20 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     for name, look in _NEEDS.items():
         reason = look() if item.get_closest_marker(name) else ""
         if reason:
-            item.config.stash.setdefault(_NOT_TESTED, {}).setdefault(reason, []).append(item.nodeid)
+            item.user_properties.append((_NOT_TESTED, reason))
             if any(os.environ.get(one) for one in EVERYTHING):
                 pytest.fail(f"this must be tested here: {reason}", pytrace=False)
             pytest.skip(reason)
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    not_tested = config.stash.get(_NOT_TESTED, {})
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    not_tested: dict[str, list[str]] = {}
+    for kind in ("skipped", "error"):
+        for report in terminalreporter.getreports(kind):
+            # The report of a file that could not be collected has none.
+            for name, reason in getattr(report, "user_properties", ()):
+                if name == _NOT_TESTED:
+                    not_tested.setdefault(str(reason), []).append(report.nodeid)
     if not_tested:
         terminalreporter.section("NOT TESTED ON THIS MACHINE", sep="!", red=True, bold=True)
         for reason, tests in not_tested.items():

@@ -18,6 +18,7 @@ from deploy.local.platform import Platform
 from deploy.local.ports import free_port
 from deploy.local.postgres import EmbeddedPostgres
 from deploy.local.supervised import Supervised, answers
+from tests.support.eventually import eventually
 from tests.support.loop_thread import LoopThread
 
 TEMPLATE = "tether_template"
@@ -41,6 +42,9 @@ class SharedServer:
     def __init__(self, loop: LoopThread, supervised: Supervised) -> None:
         self._loop = loop
         self._supervised = supervised
+        self._stopped = False
+        # The process that `kill` struck, as long as `start` has not seen the next one.
+        self._killed = 0
 
     @property
     def pid(self) -> int:
@@ -57,15 +61,27 @@ class SharedServer:
         return self._supervised.log
 
     def kill(self) -> None:
-        os.kill(self.pid, signal.SIGKILL)
+        self._killed = self.pid
+        os.kill(self._killed, signal.SIGKILL)
 
     async def stop(self) -> None:
+        self._stopped = True
         await self._loop.run(self._supervised.stop())
 
     async def start(self) -> None:
-        """Returns when it answers again; nothing happens when it runs."""
-        if self._supervised.identity is None:
+        """Returns when it answers again; nothing happens when it runs.
+
+        One that was killed is started again by its supervisor, never a second time here: two on one folder would meet.
+        """
+        if self._stopped:
             await self._loop.run(self._supervised.start())
+        elif self._killed:
+            await eventually(self._back, 60, f"{self._supervised.program.name} after it was killed")
+        self._stopped, self._killed = False, 0
+
+    async def _back(self) -> bool:
+        identity = self._supervised.identity
+        return identity is not None and identity.pid != self._killed and await answers(self._supervised.program)
 
 
 class SharedPostgres(SharedServer):
