@@ -1,9 +1,5 @@
 """Looks at a dataset in a process of its own, so that a broken image or a slow disk cannot hurt the agent."""
 
-import asyncio
-import contextlib
-import os
-import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -11,18 +7,27 @@ from pathlib import Path
 from google.protobuf.json_format import Parse, ParseError
 
 from protos.training.v1 import training_pb2
+from runner_agent import side_process
 
 TIME_LIMIT_S = 100.0
 # The check answers with what it has seen by its limit; one that does not answer at all is ended after this.
 KILL_AFTER_S = 120.0
 FORMATS = {
-    training_pb2.DATASET_FORMAT_UNSPECIFIED: "image_folder",
-    training_pb2.DATASET_FORMAT_IMAGE_FOLDER: "image_folder",
+    training_pb2.DATASET_FORMAT_UNSPECIFIED: "image-folder",
+    training_pb2.DATASET_FORMAT_IMAGE_FOLDER: "image-folder",
+    training_pb2.DATASET_FORMAT_COCO: "coco",
+    training_pb2.DATASET_FORMAT_YOLO: "yolo",
+    training_pb2.DATASET_FORMAT_MASK_FOLDER: "mask-folder",
 }
 
 
-async def look(dataset: training_pb2.Dataset, time_limit_s: float = TIME_LIMIT_S) -> training_pb2.DatasetReport:
-    """The report of a check. Where none could be made, a report that says why; never raises for a bad dataset."""
+async def look(
+    dataset: training_pb2.Dataset, state: Path, time_limit_s: float = TIME_LIMIT_S
+) -> training_pb2.DatasetReport:
+    """The report of a check by the runner with this state folder.
+
+    Where none could be made, a report that says why; never raises for a bad dataset.
+    """
     name = FORMATS.get(dataset.format)
     if name is None:
         return failed("this version of the agent does not know the dataset's format; upgrade the agent")
@@ -30,8 +35,9 @@ async def look(dataset: training_pb2.Dataset, time_limit_s: float = TIME_LIMIT_S
         output = Path(folder) / "report.json"
         # A location that begins with a dash is not an option.
         options = ["--format", name, "--output", str(output), "--time-limit-s", str(time_limit_s)]
+        options += ["--state-dir", str(state)]
         command = [sys.executable, "-P", "-m", "runner_agent.trainer.check", *options, "--", dataset.location]
-        code = await _run(command, time_limit_s + KILL_AFTER_S - TIME_LIMIT_S)
+        code = await side_process.run(command, time_limit_s + KILL_AFTER_S - TIME_LIMIT_S)
         try:
             return Parse(output.read_bytes(), training_pb2.DatasetReport(), ignore_unknown_fields=True)
         except (OSError, ParseError):
@@ -43,34 +49,3 @@ def failed(message: str) -> training_pb2.DatasetReport:
     """A report of a check that could not be made."""
     problem = training_pb2.DatasetProblem(message=message, fatal=True)
     return training_pb2.DatasetReport(usable=False, problems=[problem], problem_count=1)
-
-
-async def _run(command: list[str], timeout_s: float) -> int | None:
-    """Exit code of the command; None if it had to be killed."""
-    pid = _spawn(command)
-    descriptor = os.pidfd_open(pid)
-    ended = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    loop.add_reader(descriptor, ended.set)
-    killed = False
-    try:
-        async with asyncio.timeout(timeout_s):
-            await ended.wait()
-    except TimeoutError:
-        killed = True
-    finally:
-        loop.remove_reader(descriptor)
-        os.close(descriptor)
-        code = _end(pid)
-    return None if killed else code
-
-
-def _spawn(command: list[str]) -> int:
-    """posix_spawn never runs code of this process in the child: a fork would not be safe once gRPC has started."""
-    return os.posix_spawn(command[0], command, os.environ, setsid=True)
-
-
-def _end(pid: int) -> int:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(pid, signal.SIGKILL)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])

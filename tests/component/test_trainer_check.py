@@ -18,7 +18,7 @@ from PIL import Image
 from protos.training.v1 import training_pb2
 from runner_agent.trainer.check import check
 from runner_agent.trainer.datasets import images
-from runner_agent.trainer.datasets.image_folder import ImageFile
+from runner_agent.trainer.datasets.listing import Item
 from runner_agent.trainer.datasets.sample import write_digits
 
 
@@ -47,7 +47,7 @@ def dataset(tmp_path: Path) -> Path:
 def test_the_digits_are_usable_and_the_same_wherever_they_are_written(tmp_path: Path) -> None:
     for copy in ("a", "b"):
         assert write_digits(tmp_path / copy) == 1797
-        command = [sys.executable, "-W", "error", "-m", "runner_agent.trainer.check", "--format", "image_folder"]
+        command = [sys.executable, "-W", "error", "-m", "runner_agent.trainer.check", "--format", "image-folder"]
         subprocess.run([*command, "--output", f"{tmp_path / copy}.json", "--", tmp_path / copy], check=True)
     reports = [
         json_format.Parse((tmp_path / name).read_text(), training_pb2.DatasetReport()) for name in ("a.json", "b.json")
@@ -81,7 +81,7 @@ def test_any_change_of_name_or_content_changes_the_fingerprint(dataset: Path) ->
         ("/does/not/exist", "/does/not/exist cannot be opened on the runner's box (No such file or directory)"),
         ("relative/path", "'relative/path' is not an absolute path"),
         ("", "'' is not an absolute path"),
-        ("s3://bucket/cats", "is a URL"),
+        ("s3://bucket/cats", "is a URL of protocol s3, and this runner reads file"),
         ("/etc/hostname", "is not a folder"),
         ("/nul\0byte", "cannot be opened"),
         ("/" + "x" * 5000, "File name too long"),
@@ -116,7 +116,7 @@ def test_what_is_no_image_is_a_warning(dataset: Path) -> None:
     messages = [problem.message for problem in report.problems]
     assert messages == [
         "the class folder holds no images and is ignored",
-        "2 files are not images in a class folder and are ignored, for example readme.txt",
+        "2 files are not in a class folder or no images, and ignored, for example readme.txt",
     ]
 
 
@@ -196,9 +196,9 @@ def test_sixteen_bit_grey_values_are_scaled_and_photographs_are_turned_upright(t
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", (8, 4)).save(tmp_path / "turned.jpg", exif=exif)
-    grey = images.decode(tmp_path, ImageFile("grey.png", 0, 1))
+    grey = images.decode(tmp_path, Item("grey.png", 0, 1))
     assert np.asarray(grey).tolist() == [[[127] * 3] * 4] * 4
-    assert images.decode(tmp_path, ImageFile("turned.jpg", 0, 1)).size == (4, 8)
+    assert images.decode(tmp_path, Item("turned.jpg", 0, 1)).size == (4, 8)
 
 
 SEEDS = []
@@ -217,4 +217,4 @@ def test_no_damage_gets_past_decoding_as_another_error(tmp_path: Path, whole: by
     damaged = damaged[: data.draw(st.integers(1, len(whole)))]
     (tmp_path / "x").write_bytes(damaged)
     with contextlib.suppress(images.UnreadableImageError):
-        assert images.decode(tmp_path, ImageFile("x", 0, len(damaged)), 8).size == (8, 8)
+        assert images.decode(tmp_path, Item("x", 0, len(damaged)), 8).size == (8, 8)

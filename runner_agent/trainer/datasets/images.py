@@ -1,4 +1,4 @@
-"""Decodes images, and the rule for those that are broken. Pillow and numpy only, so that a check starts fast."""
+"""Decodes images. Pillow and numpy only, so that a check starts fast."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -10,44 +10,78 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from runner_agent.trainer.datasets.image_folder import ImageFile, ImageFolder, Problem, printable
+from runner_agent.trainer.datasets.listing import MISSING, Item
 
 # A decoded image of this many pixels takes 240 MB; larger ones are refused before they are decoded.
 MAX_PIXELS = 80_000_000
-# Up to one broken image in this many is skipped; more refuse the dataset.
-IMAGES_PER_BROKEN = 100
 _CHUNK = 64
 _ABOVE_LIMIT = f"above the limit of {MAX_PIXELS // 1_000_000} megapixels"
 # Below this mean file size decoding spends its time in Python, and threads only fight for the interpreter.
 _WORTH_THREADS_BYTES = 16 * 1024
+# Formats in which cameras say how they were held, and the values for which width and height change places.
+_TURNED_FORMATS = frozenset({"JPEG", "MPO", "WEBP"})
+_ORIENTATION = 0x0112
+_SIDEWAYS = frozenset({5, 6, 7, 8})
 
 Result = TypeVar("Result")
 
 
 class UnreadableImageError(Exception):
-    """An image that cannot be decoded whole. The text continues a sentence that begins with the file's name."""
+    """An image that cannot be used. The text continues a sentence that begins with the image's name.
+
+    `path` is the file to look at where that is another one, `line` a line of it, from 1.
+    """
+
+    def __init__(self, message: str, path: str = "", line: int = 0) -> None:
+        super().__init__(message)
+        self.path = path
+        self.line = line
 
 
-def decode(root: Path, file: ImageFile, image_size: int | None = None) -> Image.Image:
+def decode(root: Path, item: Item, image_size: int | None = None) -> Image.Image:
     """The whole image in RGB, upright, resized to a square of `image_size` pixels if that is given.
 
     Raises UnreadableImageError, whatever the file holds.
     """
-    if file.size_bytes <= 0:
-        raise UnreadableImageError("is empty" if file.size_bytes == 0 else "is not a regular file")
+    return decode_measured(root, item, image_size)[0]
+
+
+def decode_measured(root: Path, item: Item, image_size: int | None = None) -> tuple[Image.Image, tuple[int, int]]:
+    """The same, with width and height of the upright image before it was resized."""
+    if item.size_bytes <= 0:
+        raise UnreadableImageError(_NO_FILE.get(item.size_bytes, "is not a regular file"))
+
+    def work(image: Image.Image) -> tuple[Image.Image, tuple[int, int]]:
+        size = image.size
+        if image_size is not None:
+            image.draft("RGB", (image_size, image_size))
+        image.load()
+        upright = image
+        if image.format in _TURNED_FORMATS:
+            size = size[::-1] if image.getexif().get(_ORIENTATION) in _SIDEWAYS else size
+            upright = ImageOps.exif_transpose(image)
+        decoded = _eight_bits(upright)
+        if image_size is not None and decoded.mode == "L":
+            # Three equal channels need resizing only once.
+            decoded = decoded.resize((image_size, image_size), Image.Resampling.BILINEAR)
+        return decoded.convert("RGB"), size
+
+    rgb, size = opened(f"{root}/{item.path}", work)
+    if image_size is None or rgb.size == (image_size, image_size):
+        return rgb, size
+    return rgb.resize((image_size, image_size), Image.Resampling.BILINEAR), size
+
+
+_NO_FILE = {0: "is empty", MISSING: "is not there"}
+
+
+def opened(path: str, work: Callable[[Image.Image], Result]) -> Result:
+    """Apply `work` to an image that is opened and not yet decoded. Raises UnreadableImageError, whatever happens."""
     try:
-        with Image.open(f"{root}/{file.path}") as image:
+        with Image.open(path) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise UnreadableImageError(f"is {image.width} x {image.height} pixels, {_ABOVE_LIMIT}")
-            if image_size is not None:
-                image.draft("RGB", (image_size, image_size))
-            image.load()
-            upright = ImageOps.exif_transpose(image) if image.format in {"JPEG", "MPO", "WEBP"} else image
-            decoded = _eight_bits(upright)
-            if image_size is not None and decoded.mode == "L":
-                # Three equal channels need resizing only once.
-                decoded = decoded.resize((image_size, image_size), Image.Resampling.BILINEAR)
-            rgb = decoded.convert("RGB")
+            return work(image)
     except UnreadableImageError:
         raise
     except UnidentifiedImageError:
@@ -59,9 +93,6 @@ def decode(root: Path, file: ImageFile, image_size: int | None = None) -> Image.
         raise UnreadableImageError(detail) from None
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged input
         raise UnreadableImageError(f"is damaged: {error}") from None
-    if image_size is None or rgb.size == (image_size, image_size):
-        return rgb
-    return rgb.resize((image_size, image_size), Image.Resampling.BILINEAR)
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
@@ -71,48 +102,14 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     return image
 
 
-def too_many_broken(broken: int, images: int) -> bool:
-    """The rule for broken images: up to 1 % are skipped with a warning, more refuse the dataset."""
-    return broken * IMAGES_PER_BROKEN > images
-
-
-def refusal(folder: ImageFolder, broken: Sequence[tuple[int, str]]) -> Problem | None:
-    """Why a dataset cannot be trained on without its broken images (index, reason); None if it can."""
-    if folder.fatal is not None:
-        return folder.fatal
-    total = len(folder.files)
-    if too_many_broken(len(broken), total):
-        index, reason = broken[0]
-        path = printable(folder.files[index].path)
-        count = f"{len(broken):,} of {total:,} images cannot be read, more than 1 %; repair or remove them"
-        return Problem(path, f"{path} {reason}: {count}", fatal=True)
-    counts = class_counts(folder, {index for index, _ in broken})
-    for name, count_of_class in zip(folder.classes, counts, strict=True):
-        if count_of_class == 0:
-            return Problem(name, f"no image of class {name} can be read; repair or remove the class folder", fatal=True)
-    if max(counts) < 2:
-        return Problem(
-            "", "every class has only one image; at least one class needs a second to validate on", fatal=True
-        )
-    return None
-
-
-def class_counts(folder: ImageFolder, broken: set[int]) -> list[int]:
-    """Readable images per class, in the order of the classes."""
-    counts = [0] * len(folder.classes)
-    for index, file in enumerate(folder.files):
-        counts[file.label] += index not in broken
-    return counts
-
-
-def in_chunks(folder: ImageFolder, work: Callable[[range], Result], stopped: Callable[[], bool]) -> Iterator[Result]:
-    """Apply `work` to consecutive ranges of the folder's images, on all cores where that pays.
+def in_chunks(items: Sequence[Item], work: Callable[[range], Result], stopped: Callable[[], bool]) -> Iterator[Result]:
+    """Apply `work` to consecutive ranges of the items, on all cores where that pays.
 
     Results come in order. Ends early, a chunk later at most, once `stopped`.
     """
-    count = len(folder.files)
+    count = len(items)
     waiting = (range(start, min(start + _CHUNK, count)) for start in range(0, count, _CHUNK))
-    if sum(file.size_bytes for file in folder.files) < count * _WORTH_THREADS_BYTES:
+    if sum(item.size_bytes for item in items) < count * _WORTH_THREADS_BYTES:
         for part in waiting:
             if stopped():
                 return

@@ -5,17 +5,23 @@ import random
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from protos.training.v1 import training_pb2
 from runner_agent.processes import die_with_parent
-from runner_agent.trainer.batch import Batch
-from runner_agent.trainer.datasets import images
-from runner_agent.trainer.datasets.image_folder import ImageFolder, printable, scan
+from runner_agent.trainer.batch import Batch, Boxes, Targets
+from runner_agent.trainer.datasets import examples, formats, images, remote
+from runner_agent.trainer.datasets.examples import Placed, Target
+from runner_agent.trainer.datasets.listing import Group, Item, Listing, printable
+from runner_agent.trainer.datasets.places import Places
+from runner_agent.trainer.datasets.survey import Finding, Survey, broken, finding
 from runner_agent.trainer.failures import DatasetFailure
 
 MAX_DECODED_BYTES = 512 * 1024 * 1024
@@ -32,6 +38,12 @@ class Images(Protocol):
     def batches(self, indices: Sequence[Sequence[int]]) -> Iterator[Batch]:
         """One batch for each list of indices, in order."""
 
+    def picture(self, index: int) -> tuple[str, Image.Image]:
+        """An image as it is in the dataset, RGB and upright, with its path relative to the dataset's location.
+
+        Raises DatasetFailure where it cannot be read any more.
+        """
+
 
 @dataclass(frozen=True)
 class Data:
@@ -41,61 +53,77 @@ class Data:
     source: Images
     train: tuple[int, ...]
     validation: tuple[int, ...]
-    # One line for each image that is skipped.
+    # One line for each image that is skipped, and each kind of thing that was put right.
     warnings: tuple[str, ...]
+    # Images, objects or pixels of each class among the images to train on.
+    train_support: tuple[int, ...]
 
 
-def load(location: str, image_size: int, validation_share: float, seed: int, stopped: Callable[[], bool]) -> Data:
-    """Read every image once. Raises DatasetFailure if the dataset cannot be trained on, and Stopped."""
-    folder = scan(location, stopped)
-    count = len(folder.files)
-    fits = count * 3 * image_size * image_size <= MAX_DECODED_BYTES
-    pixels = np.empty((count, image_size, image_size, 3), np.uint8) if fits else None
-    broken: list[tuple[int, str]] = []
-    read = 0
-    if folder.fatal is None:
-        for part in images.in_chunks(folder, lambda part: _decode(folder, part, image_size, pixels), stopped):
-            read += len(part)
-            broken += [(index, reason) for index, reason in part if reason]
+def load(
+    location: str,
+    image_size: int,
+    validation_share: float,
+    seed: int,
+    stopped: Callable[[], bool],
+    *,
+    format_: int = training_pb2.DATASET_FORMAT_IMAGE_FOLDER,
+    places: Places | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> Data:
+    """Read every image once. Raises DatasetFailure if the dataset cannot be trained on, and Stopped.
+
+    `places` are the settings of the box; `say` takes lines about the fetching of a URL.
+    """
+    try:
+        root = remote.locate(location, places or Places(Path(os.devnull)), stopped, say)
+    except remote.Interrupted:
+        raise Stopped from None
+    except remote.LocationError as error:
+        raise DatasetFailure(f"dataset {location}: {error}") from None
+    allowed = places.allowed if places is not None else None
+    listing = formats.scan(root, format_, stopped, allowed)
+    survey = Survey(listing)
+    store = _Store(listing, image_size)
+    if listing.fatal is None:
+        for part in images.in_chunks(listing.items, store.read, stopped):
+            survey.add(part)
     if stopped():
         raise Stopped
-    refusal = images.refusal(folder, broken)
+    refusal = survey.refusal()
     if refusal is not None:
         raise DatasetFailure(f"dataset {location}: {refusal.message}")
-    assert read == count
-    labels = [file.label for file in folder.files]
-    skipped = {index for index, _ in broken}
-    train, validation = split(labels, skipped, validation_share, seed)
-    source: Images
-    if pixels is not None:
-        source = _InMemory(torch.from_numpy(pixels).permute(0, 3, 1, 2), torch.tensor(labels))
-    else:
-        source = _OnDisk(folder, image_size)
-    warnings = tuple(f"{printable(folder.files[index].path)} {reason}; it is skipped" for index, reason in broken)
-    return Data(folder.classes, source, train, validation, warnings)
+    assert survey.seen == len(listing.items)
+    train, validation = _groups(listing, survey.skipped, validation_share, seed)
+    source: Images = store.in_memory() if store.keeps else _OnDisk(listing, image_size)
+    warnings = [f"{printable(listing.items[one.index].path)} {one.reason}; it is skipped" for one in survey.broken]
+    warnings += [problem.message for problem in survey.warnings()]
+    support = [0] * len(survey.classes)
+    for index in train:
+        for label, number in zip(*store.found[index], strict=True):
+            support[label] += number
+    return Data(survey.classes, source, train, validation, tuple(warnings), tuple(support))
 
 
-def _decode(folder: ImageFolder, part: range, size: int, pixels: np.ndarray | None) -> list[tuple[int, str]]:
-    """For each image (index, what is wrong with it or ""); decoded pixels go where they belong."""
-    found = []
-    for index in part:
-        reason = ""
-        try:
-            image = images.decode(folder.root, folder.files[index], size)
-            if pixels is not None:
-                pixels[index] = np.asarray(image)
-        except images.UnreadableImageError as error:
-            reason = str(error)
-        found.append((index, reason))
-    return found
+def _groups(
+    listing: Listing, skipped: frozenset[int], validation_share: float, seed: int
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Indices to train and to validate on: the dataset's own parts, or a split by the share."""
+    if not listing.grouped:
+        return split([item.label for item in listing.items], skipped, validation_share, seed)
+    members = [(index, item.group) for index, item in enumerate(listing.items) if index not in skipped]
+    train, validation = (
+        tuple(index for index, group in members if group is wanted) for wanted in (Group.TRAIN, Group.VALIDATION)
+    )
+    return train, validation
 
 
 def split(
-    labels: Sequence[int], skipped: set[int], validation_share: float, seed: int
+    labels: Sequence[int], skipped: set[int] | frozenset[int], validation_share: float, seed: int
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Indices to train and to validate on: each class by the share, the same for the same seed.
 
-    A class keeps at least one image to train on, and gives one to validation if it has two or more.
+    A class keeps at least one image to train on, and gives one to validation if it has two or more. Images without a
+    class of their own (detection, segmentation) all have the same label.
     """
     of_class: dict[int, list[int]] = {}
     for index, label in enumerate(labels):
@@ -121,20 +149,97 @@ def epoch_batches(train: Sequence[int], batch_size: int, seed: int, epoch: int) 
     return [order[start : start + batch_size] for start in range(0, len(order) - batch_size + 1, batch_size)]
 
 
-class _InMemory:
-    def __init__(self, pixels: Tensor, labels: Tensor) -> None:
-        self._pixels = pixels
-        self._labels = labels
+class _Store:
+    """Reads all images of a listing once, and keeps them decoded where they fit in memory."""
+
+    def __init__(self, listing: Listing, image_size: int) -> None:
+        self._listing, self._image_size = listing, image_size
+        count = len(listing.items)
+        segmentation = listing.task == training_pb2.TASK_SEGMENTATION
+        bytes_each = (4 if segmentation else 3) * image_size * image_size
+        self.keeps = count * bytes_each <= MAX_DECODED_BYTES
+        kept = count if self.keeps else 0
+        self._pixels = np.empty((kept, image_size, image_size, 3), np.uint8)
+        self._masks = np.empty((kept if segmentation else 0, image_size, image_size), np.uint8)
+        self._targets: list[Target] = [0] * kept
+        self._sizes = np.zeros((kept, 2), np.int64)
+        # What is in each image: class numbers, and how many images, objects or pixels of each.
+        self.found: list[tuple[Sequence[int], Sequence[int]]] = [((), ())] * count
+
+    def read(self, part: range) -> list[Finding]:
+        """Called by several threads, each with a part of its own."""
+        findings = []
+        for index in part:
+            try:
+                example = examples.read(self._listing, self._listing.items[index], self._image_size)
+            except images.UnreadableImageError as error:
+                findings.append(broken(index, error))
+                continue
+            one = finding(index, example)
+            findings.append(one)
+            self.found[index] = (one.labels, one.counts)
+            if self.keeps:
+                self._pixels[index] = np.asarray(example.pixels)
+                self._sizes[index] = example.size
+                if isinstance(example.target, np.ndarray):
+                    self._masks[index] = example.target
+                else:
+                    self._targets[index] = example.target
+        return findings
+
+    def in_memory(self) -> "_InMemory":
+        pixels = torch.from_numpy(self._pixels).permute(0, 3, 1, 2)
+        sizes = torch.from_numpy(self._sizes)
+        targets: Targets
+        if self._listing.task == training_pb2.TASK_DETECTION:
+            targets = tuple(_boxes(target) for target in self._targets)
+        elif self._listing.task == training_pb2.TASK_SEGMENTATION:
+            targets = torch.from_numpy(self._masks)
+        else:
+            targets = torch.tensor(self._targets)
+        return _InMemory(self._listing, pixels, sizes, targets)
+
+
+_NONE = np.zeros(0, np.int64)
+_NO_OBJECT = Placed(np.zeros((0, 4), np.float32), _NONE, np.zeros(0, bool))
+
+
+def _boxes(target: Target) -> Boxes:
+    # The place of an image that is skipped holds no objects.
+    placed = target if isinstance(target, Placed) else _NO_OBJECT
+    return Boxes(torch.from_numpy(placed.boxes), torch.from_numpy(placed.labels), torch.from_numpy(placed.crowd))
+
+
+class _Pictures:
+    def __init__(self, listing: Listing) -> None:
+        self._listing = listing
+
+    def picture(self, index: int) -> tuple[str, Image.Image]:
+        item = self._listing.items[index]
+        try:
+            return printable(item.path), images.decode(self._listing.root, item)
+        except images.UnreadableImageError as error:
+            raise DatasetFailure(_broken_since(item, error)) from None
+
+
+def _broken_since(item: Item, error: images.UnreadableImageError) -> str:
+    return f"{printable(item.path)} {error}; it was whole when the training began"
+
+
+class _InMemory(_Pictures):
+    def __init__(self, listing: Listing, pixels: Tensor, sizes: Tensor, targets: Targets) -> None:
+        super().__init__(listing)
+        self._pixels, self._sizes, self._targets = pixels, sizes, targets
 
     def batches(self, indices: Sequence[Sequence[int]]) -> Iterator[Batch]:
         for chosen in indices:
             index = torch.tensor(chosen)
-            yield _batch(chosen, self._pixels[index], self._labels[index])
-
-
-def _batch(indices: Sequence[int], pixels: Tensor, labels: Tensor) -> Batch:
-    size = pixels.shape[-1]
-    return Batch(tuple(indices), pixels, labels, torch.full((len(indices), 2), size))
+            targets: Targets
+            if isinstance(self._targets, Tensor):
+                targets = self._targets[index]
+            else:
+                targets = tuple(self._targets[one] for one in chosen)
+            yield Batch(tuple(chosen), self._pixels[index], targets, self._sizes[index])
 
 
 def _begin_worker(trainer_pid: int) -> None:
@@ -143,26 +248,51 @@ def _begin_worker(trainer_pid: int) -> None:
     die_with_parent(trainer_pid)
 
 
-class _OnDisk(Dataset[Batch]):
-    def __init__(self, folder: ImageFolder, image_size: int) -> None:
-        self._folder = folder
+@dataclass(frozen=True, eq=False)
+class _Decoded:
+    """A batch on its way from a worker: each tensor takes a descriptor while it travels, so there is only one."""
+
+    pixels: Tensor
+    targets: list[Target]
+    sizes: list[tuple[int, int]]
+
+    def batch(self, indices: Sequence[int]) -> Batch:
+        targets: Targets
+        first = self.targets[0]
+        if isinstance(first, Placed):
+            targets = tuple(_boxes(target) for target in self.targets)
+        elif isinstance(first, np.ndarray):
+            targets = torch.from_numpy(np.stack([np.asarray(target) for target in self.targets]))
+        else:
+            targets = torch.tensor(self.targets)
+        return Batch(tuple(indices), self.pixels, targets, torch.tensor(self.sizes))
+
+
+class _OnDisk(_Pictures, Dataset[_Decoded]):
+    def __init__(self, listing: Listing, image_size: int) -> None:
+        super().__init__(listing)
         self._image_size = image_size
 
-    def __getitems__(self, indices: Sequence[int]) -> Batch | str:
+    def __getitems__(self, indices: Sequence[int]) -> _Decoded | str:
         """A batch, or what is wrong with one of its images: an exception would lose its type between processes."""
         pixels = np.empty((len(indices), self._image_size, self._image_size, 3), np.uint8)
+        targets, sizes = [], []
         for row, index in enumerate(indices):
-            file = self._folder.files[index]
+            item = self._listing.items[index]
             try:
-                pixels[row] = np.asarray(images.decode(self._folder.root, file, self._image_size))
+                example = examples.read(self._listing, item, self._image_size)
             except images.UnreadableImageError as error:
-                return f"{printable(file.path)} {error}; it was whole when the training began"
-        labels = torch.tensor([self._folder.files[index].label for index in indices])
-        return _batch(indices, torch.from_numpy(pixels).permute(0, 3, 1, 2), labels)
+                return _broken_since(item, error)
+            pixels[row] = np.asarray(example.pixels)
+            targets.append(example.target)
+            sizes.append(example.size)
+        return _Decoded(torch.from_numpy(pixels).permute(0, 3, 1, 2), targets, sizes)
 
     def batches(self, indices: Sequence[Sequence[int]]) -> Iterator[Batch]:
+        if not indices:
+            return
         trainer = os.getpid()
-        loader: DataLoader[Batch | str] = DataLoader(
+        loader: DataLoader[_Decoded | str] = DataLoader(
             self,
             batch_sampler=[list(chosen) for chosen in indices],
             collate_fn=lambda batch: batch,
@@ -170,7 +300,7 @@ class _OnDisk(Dataset[Batch]):
             worker_init_fn=lambda _: _begin_worker(trainer),
             multiprocessing_context="fork",
         )
-        for batch in loader:
-            if isinstance(batch, str):
-                raise DatasetFailure(batch)
-            yield batch
+        for chosen, decoded in zip(indices, loader, strict=True):
+            if isinstance(decoded, str):
+                raise DatasetFailure(decoded)
+            yield decoded.batch(chosen)
