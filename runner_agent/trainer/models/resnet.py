@@ -4,10 +4,10 @@ from typing import Any
 
 from transformers import ResNetConfig, ResNetForImageClassification
 
-from runner_agent.trainer.failures import ConfigurationFailure
 from runner_agent.trainer.models.classifier import ImageClassifier
+from runner_agent.trainer.models.settings import require_known, require_same_length
 
-_RESNET_SETTINGS = frozenset(
+_SETTINGS = frozenset(
     {
         "depths",
         "downsample_in_bottleneck",
@@ -20,15 +20,10 @@ _RESNET_SETTINGS = frozenset(
 )
 
 
-def build(config: dict[str, Any], classes: int) -> ImageClassifier:
+def build(config: dict[str, Any], classes: int, image_size: int) -> ImageClassifier:
     """A model with random weights for so many classes. Raises ConfigurationFailure, and what transformers raises."""
-    unknown = sorted(config.keys() - _RESNET_SETTINGS)
-    if unknown:
-        known = ", ".join(sorted(_RESNET_SETTINGS))
-        raise ConfigurationFailure(f"family resnet has no setting {unknown[0]}; it knows {known}")
+    require_known("resnet", config, _SETTINGS)
     configuration = ResNetConfig(num_channels=3, **config)
     configuration.num_labels = classes
-    if len(configuration.depths or ()) != len(configuration.hidden_sizes or ()):
-        # transformers would leave out the stages that are in one list only.
-        raise ConfigurationFailure("the architecture's depths and hidden_sizes are not of the same length")
+    require_same_length(configuration, "depths", "hidden_sizes")
     return ImageClassifier(ResNetForImageClassification(configuration))
