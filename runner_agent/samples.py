@@ -17,8 +17,10 @@ from runner_agent.losses import DISK_FULL, SAMPLES, SPOOL_FULL, Loss
 class Sampler:
     """Reads the box. Simulated GPUs have no figures, and none are made up for them."""
 
-    def __init__(self, gpu_uuids: tuple[str, ...]) -> None:
+    def __init__(self, gpu_uuids: tuple[str, ...], nvml: Any = pynvml) -> None:
+        """`nvml` is the module `pynvml`, or another one that speaks like it."""
         self._gpu_uuids = gpu_uuids
+        self._nvml = nvml
         self._handles: list[Any] = []
         psutil.cpu_percent()
         self._trees: dict[int, psutil.Process] = {}
@@ -29,13 +31,14 @@ class Sampler:
         values: dict[str, float] = {
             "cpu/utilization_percent": psutil.cpu_percent(),
             "cpu/memory_used_bytes": memory.total - memory.available,
+            "cpu/memory_total_bytes": memory.total,
         }
         with contextlib.suppress(OSError):
-            values["disk/used_bytes"] = shutil.disk_usage(folder).used
+            disk = shutil.disk_usage(folder)
+            values |= {"disk/used_bytes": disk.used, "disk/total_bytes": disk.total}
         values.update(self._tree(trainer_pid))
         for index, handle in enumerate(self._gpus()):
-            with contextlib.suppress(pynvml.NVMLError):
-                values.update(_gpu(f"gpu{index}", handle))
+            values.update(_gpu(self._nvml, f"gpu{index}", handle))
         return values
 
     def _tree(self, pid: int) -> dict[str, float]:
@@ -55,19 +58,29 @@ class Sampler:
 
     def _gpus(self) -> list[Any]:
         if self._gpu_uuids and not self._handles:
-            with contextlib.suppress(pynvml.NVMLError):
-                pynvml.nvmlInit()
-                self._handles = [pynvml.nvmlDeviceGetHandleByUUID(uuid) for uuid in self._gpu_uuids]
+            with contextlib.suppress(self._nvml.NVMLError):
+                self._nvml.nvmlInit()
+                self._handles = [self._nvml.nvmlDeviceGetHandleByUUID(uuid) for uuid in self._gpu_uuids]
         return self._handles
 
 
-def _gpu(name: str, handle: Any) -> dict[str, float]:
-    return {
-        f"{name}/utilization_percent": pynvml.nvmlDeviceGetUtilizationRates(handle).gpu,
-        f"{name}/memory_used_bytes": pynvml.nvmlDeviceGetMemoryInfo(handle).used,
-        f"{name}/temperature_celsius": pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU),
-        f"{name}/power_watts": pynvml.nvmlDeviceGetPowerUsage(handle) / 1000,
-    }
+def _gpu(nvml: Any, name: str, handle: Any) -> dict[str, float]:
+    """Each figure by itself: many a GPU has no sensor for one of them, or only one clock."""
+    values: dict[str, float] = {}
+    with contextlib.suppress(nvml.NVMLError):
+        values[f"{name}/utilization_percent"] = nvml.nvmlDeviceGetUtilizationRates(handle).gpu
+    with contextlib.suppress(nvml.NVMLError):
+        memory = nvml.nvmlDeviceGetMemoryInfo(handle)
+        values |= {f"{name}/memory_used_bytes": memory.used, f"{name}/memory_total_bytes": memory.total}
+    with contextlib.suppress(nvml.NVMLError):
+        values[f"{name}/temperature_celsius"] = nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU)
+    with contextlib.suppress(nvml.NVMLError):
+        values[f"{name}/power_watts"] = nvml.nvmlDeviceGetPowerUsage(handle) / 1000
+    with contextlib.suppress(nvml.NVMLError):
+        values[f"{name}/sm_clock_mhz"] = nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_SM)
+    with contextlib.suppress(nvml.NVMLError):
+        values[f"{name}/memory_clock_mhz"] = nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_MEM)
+    return values
 
 
 class SystemSpool:

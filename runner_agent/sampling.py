@@ -49,8 +49,11 @@ class Sampling:
             for attempt_id in [attempt_id for attempt_id in self._spools if attempt_id not in running]:
                 self._spools.pop(attempt_id).close()
             for attempt_id, pair in running.items():
-                if clock.boottime_ns() >= self._due_ns[attempt_id]:
-                    self._due_ns[attempt_id] = clock.boottime_ns() + INTERVAL_NS
+                now_ns, due_ns = clock.boottime_ns(), self._due_ns[attempt_id]
+                if now_ns >= due_ns:
+                    # In step with the last one, unless that was long ago.
+                    in_step_ns = due_ns + INTERVAL_NS
+                    self._due_ns[attempt_id] = in_step_ns if in_step_ns > now_ns else now_ns + INTERVAL_NS
                     await self._sample(attempt_id, pair)
             await asyncio.sleep(LOOK_INTERVAL_S)
 

@@ -9,13 +9,14 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tests.bench import append, dispatch, export, fleet, ledger, metrics
+from tests.bench import append, dispatch, export, first_step, fleet, ledger, metrics
 from tests.bench.goals import GOALS
 
 MEASUREMENTS: dict[str, Callable[[Callable[[str, float], None], Path], None]] = {
     "append": append.run,
     "dispatch": dispatch.run,
     "export": export.run,
+    "first_step": first_step.run,
     "fleet": fleet.run,
     "ledger": ledger.run,
     "metrics": metrics.run,
