@@ -13,6 +13,7 @@ from services.clock import Clock
 from services.eventlog.append import StreamAppend
 from services.ids import new_id
 from services.rpc.errors import NotFound
+from services.scheduler.artifacts import Artifacts
 from services.scheduler.commands import Commands, Decision
 from services.scheduler.domain import attempt, placement, session
 from services.scheduler.domain import runner as runners
@@ -36,9 +37,16 @@ def still(workspace: Workspace) -> StreamAppend:
 
 class Actions:
     def __init__(
-        self, store: Store, commands: Commands, clock: Clock, rates: Rates, replica: str, window_ms: int
+        self,
+        store: Store,
+        artifacts: Artifacts,
+        commands: Commands,
+        clock: Clock,
+        rates: Rates,
+        replica: str,
+        window_ms: int,
     ) -> None:
-        self._store, self._commands, self._clock = store, commands, clock
+        self._store, self._artifacts, self._commands, self._clock = store, artifacts, commands, clock
         self._rates, self._replica, self._window_ms = rates, replica, window_ms
 
     async def connect(self, runner_id: str, hello: Hello) -> int:
@@ -99,16 +107,18 @@ class Actions:
 
         async def decide() -> Decision:
             job, runner = await self._store.job(job_id), await self._store.runner(runner_id)
-            if job is None or runner is None or job.state != _QUEUED or not placement.matches(runner, job):
+            if job is None or runner is None or job.state != _QUEUED:
+                return Decision("", [])
+            begins = await self._artifacts.before(job)
+            if not placement.matches(runner, job, begins.lacks):
                 return Decision("", [])
             workspace = await self._store.workspace(job.workspace_id)
             if workspace is None:
                 return Decision("", [])
             placement.refuse_exhausted(workspace, period)
             placed = placement.assign(job, runner, new_id("at"), self._rates, self._window_ms)
-            return replace(
-                self._decision(runner, placed.runner_events, job, placed.job_events), unchanged=[still(workspace)]
-            )
+            unchanged = [still(workspace), *begins.unchanged]
+            return replace(self._decision(runner, placed.runner_events, job, placed.job_events), unchanged=unchanged)
 
         return await self._commands.run(ACTOR, decide) is not None
 

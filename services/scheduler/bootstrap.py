@@ -15,6 +15,7 @@ from protos.scheduler.v1.runner_pb2_grpc import add_RunnerServiceServicer_to_ser
 from protos.scheduler.v1.session_pb2_grpc import add_RunnerSessionServiceServicer_to_server
 from protos.scheduler.v1.workflow_pb2_grpc import add_WorkflowServiceServicer_to_server
 from services.eventlog.appender import Appender
+from services.eventlog.catalogue import payload_of
 from services.eventlog.leadership import lead
 from services.ids import new_id
 from services.rpc.kernel import Kernel, open_kernel
@@ -24,6 +25,7 @@ from services.rpc.settings import ServiceSettings
 from services.rpc.watch import Hub
 from services.scheduler.access_api import AccessApi
 from services.scheduler.actions import Actions
+from services.scheduler.artifacts import Artifacts
 from services.scheduler.catalogue import ARCHITECTURES, RATES, read_architectures, read_rates
 from services.scheduler.commands import Commands
 from services.scheduler.contacts import Contacts
@@ -69,6 +71,7 @@ class Scheduler:
         architectures, rates = read_architectures(settings.architectures_file), read_rates(settings.rates_file)
         replica = f"{socket.gethostname()[:60]}-{new_id('req')[4:12]}"
         self.store, self.queries = Store(kernel.pool), Queries(kernel.pool)
+        self.artifacts = Artifacts(kernel.pool, self.store)
         self.names = TokenNames(kernel.pool)
         self.sessions = Sessions(kernel.clock)
         self.contacts = Contacts(kernel.pool, self.store, self.sessions, kernel.clock)
@@ -79,11 +82,12 @@ class Scheduler:
         )
         commands = Commands(kernel.pool, self.store, self.appender)
         past = Past(kernel.pool, self.queries, rates)
-        self.actions = Actions(self.store, commands, kernel.clock, rates, replica, settings.window_ms)
+        self.actions = Actions(self.store, self.artifacts, commands, kernel.clock, rates, replica, settings.window_ms)
         self.lease = Lease(kernel.pool, kernel.clock, replica, settings.lease_ms)
         self.timers = Timers(
             self.actions,
             self.store,
+            self.artifacts,
             self.queries,
             self.contacts,
             kernel.clock,
@@ -134,6 +138,7 @@ class Scheduler:
                     kernel,
                     commands,
                     self.store,
+                    self.artifacts,
                     self.queries,
                     self.jobs_hub,
                     architectures,
@@ -166,6 +171,10 @@ class Scheduler:
         self.directives.changed(records)
         self.timers.changed(records)
         for record in records:
+            if record.stream_kind == "artifact":
+                # A watched job shows where its checkpoints lie.
+                job_id = payload_of(record).job_id  # type: ignore[attr-defined]
+                self.jobs_hub.touch(record.workspace_id, job_id)
             hub = {"runner": self.runners_hub, "job": self.jobs_hub}.get(record.stream_kind)
             if hub is not None:
                 hub.touch(record.workspace_id, record.stream_id)
@@ -180,6 +189,7 @@ async def serve(settings: Settings, stopping: asyncio.Event) -> None:
     await notice_replaced_log(kernel.pool)
     scheduler = Scheduler(kernel, settings)
     await scheduler.names.adopt()
+    await scheduler.artifacts.catch_up()
     scheduler.appender.start()
     server = Server(settings.listen, scheduler.mounts, kernel.shell, quiet_streams=True)
     await scheduler.lease.renew()

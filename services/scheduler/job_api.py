@@ -1,14 +1,16 @@
-"""JobService: submit, watch and stop trainings."""
+"""JobService: submit, resume, watch and stop trainings."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import TypeAlias
 
 import grpc
 
 from protos.eventlog.v1.eventlog_pb2 import EventRecord
+from protos.events.v1.job_pb2 import JobSubmitted
 from protos.scheduler.v1 import job_pb2 as pb
 from protos.scheduler.v1 import job_pb2_grpc as pb_grpc
-from protos.training.v1.training_pb2 import Architecture, EndReason
+from protos.training.v1.training_pb2 import Architecture, CheckpointReference, EndReason
 from services.eventlog.append import StreamAppend
 from services.eventlog.catalogue import payload_of
 from services.ids import new_id
@@ -17,16 +19,19 @@ from services.rpc.kernel import Kernel
 from services.rpc.shell import caller
 from services.rpc.watch import Hub, Told
 from services.scheduler.actions import still
+from services.scheduler.artifacts import Artifacts, Found, OfJobs
+from services.scheduler.checks import check_family
 from services.scheduler.commands import Commands, Decision
 from services.scheduler.domain import attempt, placement
 from services.scheduler.domain.job import Job, evolve
 from services.scheduler.domain.placement import Rates
+from services.scheduler.domain.refusals import JobNotOver
 from services.scheduler.domain.runner import Runner
 from services.scheduler.domain.workspace import Exhaustion
 from services.scheduler.past import Past
 from services.scheduler.queries import Queries
 from services.scheduler.store import Store, envelope_of
-from services.scheduler.submission import MAX_TEXT, first_state, submitted
+from services.scheduler.submission import MAX_TEXT, first_state, resumed, submitted
 from services.scheduler.views import job_view
 
 _DEFAULT_PAGE, _MAX_PAGE = 100, 1000
@@ -36,6 +41,10 @@ _NOT_OVER = (
     pb.JobState.JOB_STATE_RUNNING,
     pb.JobState.JOB_STATE_STOPPING,
 )
+
+
+# A new job's event, the runner that it is for (None: any), and the checkpoint that it begins with.
+Proposal: TypeAlias = tuple[JobSubmitted, Runner | None, Found | None]
 
 
 def period_of(now_ms: int) -> str:
@@ -49,6 +58,7 @@ class JobApi(pb_grpc.JobServiceServicer):
         kernel: Kernel,
         commands: Commands,
         store: Store,
+        artifacts: Artifacts,
         queries: Queries,
         hub: Hub,
         architectures: Mapping[str, Architecture],
@@ -56,7 +66,8 @@ class JobApi(pb_grpc.JobServiceServicer):
         window_ms: int,
         past: Past,
     ) -> None:
-        self._kernel, self._commands, self._store, self._queries = kernel, commands, store, queries
+        self._kernel, self._commands, self._store = kernel, commands, store
+        self._artifacts, self._queries = artifacts, queries
         self._hub, self._architectures, self._rates, self._window_ms = hub, architectures, rates, window_ms
         self._past = past
 
@@ -65,20 +76,72 @@ class JobApi(pb_grpc.JobServiceServicer):
         request: pb.SubmitJobRequest,
         context: "grpc.aio.ServicerContext[pb.SubmitJobRequest, pb.SubmitJobResponse]",
     ) -> pb.SubmitJobResponse:
-        workspace_id, job_id, attempt_id = caller().workspace_id, new_id("jb"), new_id("at")
+        workspace_id = caller().workspace_id
         architecture = self._architectures.get(request.architecture_id)
         if architecture is None:
             hint = f"there are {', '.join(self._architectures)}; see `tether train architectures`"
             raise NotFound("architecture", request.architecture_id, hint)
 
-        async def decide() -> Decision:
-            now_ms = self._kernel.clock.now_ms()
+        async def propose(now_ms: int) -> Proposal:
             workspace = await self._store.workspace(workspace_id)
             dataset = workspace.dataset(request.dataset_id) if workspace is not None else None
-            if workspace is None or dataset is None:
+            if dataset is None:
                 raise NotFound("dataset", request.dataset_id, "see `tether datasets list`")
             chosen = await self._runner(request.runner_id) if request.runner_id else None
-            event = submitted(request, dataset, architecture, chosen, now_ms)
+            found, wanted = None, request.weights.checkpoint
+            if wanted.job_id:
+                earlier = await self._find(wanted.job_id)
+                check_family(earlier.job_id, earlier.spec.architecture, architecture)
+                found = await self._artifacts.find(earlier, wanted.name, newest=False)
+                chosen = await self._reader(found.reference, chosen, request.labels)
+            reference = found.reference if found is not None else None
+            event = submitted(request, dataset, architecture, self._architectures, reference, chosen, now_ms)
+            return event, chosen, found
+
+        answer, _ = await self._commands.answer(
+            request,
+            request.request_id,
+            pb.SubmitJobResponse,
+            self._placing(workspace_id, propose),
+            lambda records: pb.SubmitJobResponse(job=job_view(_fold(records)), position=records[-1].position),
+        )
+        return answer
+
+    async def ResumeJob(
+        self,
+        request: pb.ResumeJobRequest,
+        context: "grpc.aio.ServicerContext[pb.ResumeJobRequest, pb.ResumeJobResponse]",
+    ) -> pb.ResumeJobResponse:
+        async def propose(now_ms: int) -> Proposal:
+            earlier = await self._find(request.job_id)
+            if not earlier.over:
+                raise JobNotOver(earlier.job_id, earlier.state)
+            chosen = await self._runner(request.runner_id) if request.runner_id else None
+            found = await self._artifacts.find(earlier, request.checkpoint, newest=True)
+            chosen = await self._reader(found.reference, chosen, {})
+            return resumed(request, earlier, found.reference, chosen, now_ms), chosen, found
+
+        answer, _ = await self._commands.answer(
+            request,
+            request.request_id,
+            pb.ResumeJobResponse,
+            self._placing(caller().workspace_id, propose),
+            lambda records: pb.ResumeJobResponse(job=job_view(_fold(records)), position=records[-1].position),
+        )
+        return answer
+
+    def _placing(
+        self, workspace_id: str, propose: Callable[[int], Awaitable[Proposal]]
+    ) -> Callable[[], Awaitable[Decision]]:
+        """Decides on a new job: placed at once, or waiting where it may."""
+        job_id, attempt_id = new_id("jb"), new_id("at")
+
+        async def decide() -> Decision:
+            now_ms = self._kernel.clock.now_ms()
+            event, chosen, found = await propose(now_ms)
+            workspace = await self._store.workspace(workspace_id)
+            if workspace is None:
+                raise NotFound("workspace", workspace_id)
             placement.refuse_exhausted(workspace, period_of(now_ms))
             candidates = [] if chosen is not None else await self._queries.runners(workspace_id)
             job = first_state(job_id, workspace_id, event)
@@ -87,21 +150,32 @@ class JobApi(pb_grpc.JobServiceServicer):
             if placed.runner is not None:
                 runner = placed.runner
                 streams.append(StreamAppend("runner", runner.runner_id, runner.version, placed.runner_events))
-            return Decision(workspace_id, streams, unchanged=[still(workspace)])
+            unchanged = [still(workspace), *(found.unchanged if found is not None else ())]
+            return Decision(workspace_id, streams, unchanged=unchanged)
 
-        def respond(records: Sequence[EventRecord]) -> pb.SubmitJobResponse:
-            return pb.SubmitJobResponse(job=job_view(_fold(records)), position=records[-1].position)
+        return decide
 
-        answer, _ = await self._commands.answer(request, request.request_id, pb.SubmitJobResponse, decide, respond)
-        return answer
+    async def _reader(
+        self, found: CheckpointReference, chosen: Runner | None, labels: Mapping[str, str]
+    ) -> Runner | None:
+        """Who may train from it. Raises CheckpointElsewhere, CheckpointGone."""
+        return placement.runner_for(found, chosen, await self._store.runner(found.runner_id), labels)
 
     async def GetJob(
         self, request: pb.GetJobRequest, context: "grpc.aio.ServicerContext[pb.GetJobRequest, pb.GetJobResponse]"
     ) -> pb.GetJobResponse:
         await self._kernel.reached(request.min_position)
         if request.HasField("as_of"):
-            return await self._past.job(caller().workspace_id, request.job_id, request.as_of)
+            return await self._as_of(request)
         return pb.GetJobResponse(job=await self._view(await self._find(request.job_id)))
+
+    async def _as_of(self, request: pb.GetJobRequest) -> pb.GetJobResponse:
+        """The job's own stream tells it; which files the platform had then is told by those of the artifacts."""
+        job, as_of = await self._past.job(caller().workspace_id, request.job_id, request.as_of)
+        await self._kernel.reached(as_of.position)
+        stored = (await self._artifacts.of([job])).get(job.job_id, ())
+        view = job_view(job, [one for one in stored if one.there_at(as_of.position)])
+        return pb.GetJobResponse(job=view, as_of_position=as_of.position, as_of_ms=as_of.at_ms)
 
     async def ListJobs(
         self, request: pb.ListJobsRequest, context: "grpc.aio.ServicerContext[pb.ListJobsRequest, pb.ListJobsResponse]"
@@ -118,7 +192,8 @@ class JobApi(pb_grpc.JobServiceServicer):
         found = await self._queries.jobs(caller().workspace_id, request.states, before, size + 1)
         page = found[:size]
         more = str(page[-1].position) if len(found) > size else ""
-        return pb.ListJobsResponse(jobs=[await self._view(job) for job in page], next_page_token=more)
+        artifacts = await self._artifacts.of(page)
+        return pb.ListJobsResponse(jobs=[await self._view(job, artifacts) for job in page], next_page_token=more)
 
     async def WatchJobs(
         self,
@@ -131,17 +206,18 @@ class JobApi(pb_grpc.JobServiceServicer):
                 jobs = [await self._find(request.job_id)]
             else:
                 jobs = await self._queries.jobs(principal.workspace_id, _NOT_OVER, 0, _MAX_PAGE)
-            yield pb.WatchJobsResponse(jobs=[await self._view(job) for job in jobs])
-            told = Told()
+            told, artifacts = Told(), await self._artifacts.of(jobs)
             for known in jobs:
-                told.news(known.job_id, known.version)
+                told.news(known.job_id, _version(known, artifacts))
+            yield pb.WatchJobsResponse(jobs=[await self._view(job, artifacts) for job in jobs])
             while True:
                 changed = await watcher.changed(self._kernel.shell, principal)
                 wanted = [job_id for job_id in changed if request.job_id in ("", job_id)]
                 found = [job for job_id in wanted if (job := await self._store.job(job_id)) is not None]
-                news = [job for job in found if told.news(job.job_id, job.version)]
+                artifacts = await self._artifacts.of(found)
+                news = [job for job in found if told.news(job.job_id, _version(job, artifacts))]
                 if news or not changed:
-                    yield pb.WatchJobsResponse(jobs=[await self._view(job) for job in news])
+                    yield pb.WatchJobsResponse(jobs=[await self._view(job, artifacts) for job in news])
 
     async def StopJob(
         self, request: pb.StopJobRequest, context: "grpc.aio.ServicerContext[pb.StopJobRequest, pb.StopJobResponse]"
@@ -182,14 +258,25 @@ class JobApi(pb_grpc.JobServiceServicer):
         workspace = await self._store.workspace(workspace_id)
         return workspace.used_up(period_of(self._kernel.clock.now_ms())) if workspace is not None else None
 
-    async def _view(self, job: Job) -> pb.Job:
-        view = job_view(job)
+    async def _view(self, job: Job, artifacts: OfJobs | None = None) -> pb.Job:
+        """`artifacts` are those of several jobs, where they were looked up together."""
+        if artifacts is None:
+            artifacts = await self._artifacts.of([job])
+        view = job_view(job, [one for one in artifacts.get(job.job_id, ()) if one.there])
         if job.state == pb.JobState.JOB_STATE_QUEUED:
             view.queue_position = await self._queries.queue_position(job)
             view.waiting_for = placement.waits_for(
-                job, await self._queries.runners(job.workspace_id), await self._used_up(job.workspace_id)
+                job,
+                await self._queries.runners(job.workspace_id),
+                await self._used_up(job.workspace_id),
+                await self._artifacts.lacks(job),
             )
         return view
+
+
+def _version(job: Job, artifacts: OfJobs) -> int:
+    """Rises with every event that changes what is shown."""
+    return job.version + sum(one.version for one in artifacts.get(job.job_id, ()))
 
 
 def _fold(records: Sequence[EventRecord]) -> Job:

@@ -3,16 +3,17 @@
 from collections.abc import Sequence
 
 from protos.common.v1.moment_pb2 import Moment
-from protos.scheduler.v1 import job_pb2, runner_pb2
+from protos.scheduler.v1 import runner_pb2
 from services.postgres import Pool
 from services.rpc.errors import NotFound
 from services.rpc.moment import AsOf, resolve
+from services.scheduler.domain.job import Job
 from services.scheduler.domain.placement import Rates
 from services.scheduler.domain.runner import Runner
 from services.scheduler.history import History
 from services.scheduler.queries import Queries
 from services.scheduler.snapshots import Snapshots
-from services.scheduler.views import job_view, runner_view
+from services.scheduler.views import runner_view
 
 
 class Past:
@@ -42,14 +43,13 @@ class Past:
         views = await self._views([one for one in known if not one.uninstalled], as_of)
         return runner_pb2.ListRunnersResponse(runners=views, as_of_position=as_of.position, as_of_ms=as_of.at_ms)
 
-    async def job(self, workspace_id: str, job_id: str, moment: Moment) -> job_pb2.GetJobResponse:
+    async def job(self, workspace_id: str, job_id: str, moment: Moment) -> tuple[Job, AsOf]:
         """Raises NotFound where it was not submitted yet."""
         as_of = await resolve(self._pool, moment)
         found = await self._history.jobs([job_id], as_of.position)
         if not found or (workspace_id and found[0].workspace_id != workspace_id):
             raise NotFound("job", job_id, f"{_when(as_of)} there was none of this id")
-        view = job_view(found[0])
-        return job_pb2.GetJobResponse(job=view, as_of_position=as_of.position, as_of_ms=as_of.at_ms)
+        return found[0], as_of
 
     async def _views(self, runners: Sequence[Runner], as_of: AsOf) -> list[runner_pb2.Runner]:
         held = await self._history.jobs([one.job_id for one in runners if one.job_id], as_of.position)

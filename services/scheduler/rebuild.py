@@ -16,7 +16,7 @@ async def rebuild(connection: Connection, pool: Pool) -> int:
     async with connection.transaction():
         await take_append_lock(connection)
         await connection.execute(
-            "truncate scheduler.workspaces, scheduler.runners, scheduler.jobs, scheduler.snapshots"
+            "truncate scheduler.workspaces, scheduler.runners, scheduler.jobs, scheduler.artifacts, scheduler.snapshots"
         )
         while page := await read_page(connection, position + 1, 1 << 62):
             await store.project(connection, page)

@@ -1,7 +1,7 @@
 """Aggregates: loaded from their rows, kept in memory, and written in the transaction that appends their events."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, cast
 
@@ -11,16 +11,18 @@ from protos.eventlog.v1.eventlog_pb2 import EventRecord
 from services.eventlog.catalogue import payload_of
 from services.eventlog.read import read_stream
 from services.postgres import Connection, Pool
+from services.scheduler.domain import artifact as artifacts
 from services.scheduler.domain import job as jobs
 from services.scheduler.domain import runner as runners
 from services.scheduler.domain import workspace as workspaces
+from services.scheduler.domain.artifact import Artifact
 from services.scheduler.domain.job import Job
 from services.scheduler.domain.kinds import Envelope
 from services.scheduler.domain.runner import Runner
 from services.scheduler.domain.workspace import Workspace
 from services.scheduler.serde import dump, load
 
-Aggregate: TypeAlias = Runner | Job | Workspace
+Aggregate: TypeAlias = Runner | Job | Workspace | Artifact
 Key = tuple[str, str]
 
 # Aggregates kept in memory; the rest is one row away.
@@ -71,6 +73,14 @@ _KINDS = {
             "waits_for_retry": j.waits_for_retry,
         },
     ),
+    "artifact": _Kind(
+        Artifact,
+        artifacts.evolve,
+        "artifacts",
+        "artifact_id",
+        lambda a: {"job_id": a.job_id, "is_checkpoint": a.kind == artifacts.CHECKPOINT},
+        shared=True,
+    ),
 }
 
 
@@ -103,6 +113,9 @@ class Store:
 
     async def workspace(self, workspace_id: str) -> Workspace | None:
         return cast("Workspace | None", await self._load("workspace", workspace_id))
+
+    async def artifact(self, artifact_id: str) -> Artifact | None:
+        return cast("Artifact | None", await self._load("artifact", artifact_id))
 
     def forget(self, kind: str, stream_id: str) -> None:
         """Load it afresh next time."""
@@ -182,17 +195,20 @@ class Store:
 
     async def absorb(self, records: Sequence[EventRecord]) -> None:
         """Take in what other services and replicas have appended; what is known already changes nothing."""
-        foreign: dict[Key, int] = {}
+        foreign: dict[Key, None] = {}
         for record in records:
             key = (record.stream_kind, record.stream_id)
             known = self._cache.get(key)
             if record.stream_kind in _KINDS and (known is None or known.version < record.stream_version):
-                foreign[key] = record.stream_version
-        if not foreign:
-            return
+                foreign[key] = None
+        if foreign:
+            await self.fold_again(foreign)
+
+    async def fold_again(self, keys: Iterable[Key]) -> None:
+        """Bring the rows of streams that others append to up to the log."""
         async with self._pool.acquire() as connection, connection.transaction():
             folded: dict[Key, Aggregate] = {}
-            for key in foreign:
+            for key in keys:
                 self._cache.pop(key, None)
                 state = await self._read(connection, *key)
                 if state is not None:

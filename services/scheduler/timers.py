@@ -11,6 +11,7 @@ from services.clock import Clock
 from services.eventlog.append import Conflict, LogUnavailable
 from services.postgres import LOST, Connection
 from services.scheduler.actions import Actions
+from services.scheduler.artifacts import Artifacts
 from services.scheduler.contacts import Contacts, last_contact_ms
 from services.scheduler.domain.placement import matches
 from services.scheduler.domain.refusals import QuotaUsedUp
@@ -46,13 +47,15 @@ class Timers:
         self,
         actions: Actions,
         store: Store,
+        artifacts: Artifacts,
         queries: Queries,
         contacts: Contacts,
         clock: Clock,
         replica: str,
         lease_ms: int,
     ) -> None:
-        self._actions, self._store, self._queries, self._contacts = actions, store, queries, contacts
+        self._actions, self._store, self._artifacts = actions, store, artifacts
+        self._queries, self._contacts = queries, contacts
         self._clock, self._replica, self._lease_ms = clock, replica, lease_ms
         self._wake = asyncio.Event()
 
@@ -133,8 +136,9 @@ class Timers:
             if job.queue_expires_at_ms <= now_ms or (wanted and wanted not in known):
                 await self._actions.expire(job.job_id)
                 continue
+            lacks = await self._artifacts.lacks(job)
             for runner in free[job.workspace_id]:
-                if matches(runner, job):
+                if matches(runner, job, lacks):
                     try:
                         await self._actions.place(job.job_id, runner.runner_id, period_of(now_ms))
                     except QuotaUsedUp:

@@ -1,6 +1,10 @@
 """Aggregates as the resources that people see."""
 
+from collections.abc import Iterable
+
 from protos.scheduler.v1 import access_pb2, job_pb2, runner_pb2
+from services.scheduler.domain.artifact import Artifact
+from services.scheduler.domain.checkpoints import located
 from services.scheduler.domain.job import Job
 from services.scheduler.domain.placement import Rates
 from services.scheduler.domain.runner import Runner
@@ -30,7 +34,8 @@ def runner_view(runner: Runner, job: Job | None, rates: Rates, last_contact_at_m
     )
 
 
-def job_view(job: Job) -> job_pb2.Job:
+def job_view(job: Job, artifacts: Iterable[Artifact] = ()) -> job_pb2.Job:
+    """`artifacts` are those of its checkpoints that the platform has."""
     return job_pb2.Job(
         job_id=job.job_id,
         name=job.name,
@@ -52,7 +57,7 @@ def job_view(job: Job) -> job_pb2.Job:
         reason=job.reason or job.kill_reason,
         message=job.message or job.kill_message,
         warnings=job.warnings,
-        checkpoints=job.checkpoints,
+        checkpoints=located(job, artifacts),
         metrics=job.metrics,
         evaluated_step=job.evaluated_step,
         queue_expires_at_ms=job.queue_expires_at_ms,
@@ -62,6 +67,10 @@ def job_view(job: Job) -> job_pb2.Job:
         attempt=job.attempt,
         earlier_attempts=job.earlier,
         stalled_since_ms=job.stalled_since_ms,
+        weights=job.weights,
+        weights_source=job.weights_source,
+        batch_size=job.batch_size,
+        resumed_job_id=job.origin.job_id if job.origin is not None else "",
     )
 
 

@@ -1,6 +1,7 @@
 """WorkflowService: datasets, architectures and rates."""
 
 import asyncio
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 
@@ -25,6 +26,7 @@ from services.scheduler.store import Store
 
 MAX_DATASETS = 1000
 _MAX_LOCATION = 4096
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]{0,30}")
 # A box reads every image once; a million files on a slow disk take minutes.
 _CHECK_TIMEOUT_S = 600
 
@@ -54,7 +56,8 @@ class WorkflowApi(pb_grpc.WorkflowServiceServicer):
             format=request.format or DatasetFormat.DATASET_FORMAT_IMAGE_FOLDER,
         )
         if dataset.format not in DatasetFormat.values():
-            raise InvalidField("format", request.format, "it must be IMAGE_FOLDER")
+            names = ", ".join(name.removeprefix("DATASET_FORMAT_").lower() for name in DatasetFormat.keys()[1:])
+            raise InvalidField("format", request.format, f"it must be one of: {names}")
 
         async def decide() -> Decision:
             workspace = await self._store.workspace(caller().workspace_id)
@@ -140,11 +143,21 @@ class WorkflowApi(pb_grpc.WorkflowServiceServicer):
 
 
 def _checked_location(location: str) -> str:
-    """An absolute path on the box. Raises InvalidField."""
+    """An absolute path on the box, or a URL. Raises InvalidField."""
     if len(location) > _MAX_LOCATION:
         raise InvalidField("location", location, f"a path has at most {_MAX_LOCATION} characters")
-    if not PurePosixPath(location).is_absolute() or "\0" in location:
-        raise InvalidField("location", location, "it must be an absolute path on the box, for example /data/digits")
-    if ".." in PurePosixPath(location).parts:
+    scheme, separator, rest = location.partition("://")
+    if separator:
+        if not _SCHEME.fullmatch(scheme) or not rest:
+            raise InvalidField("location", location, "a URL has the form s3://bucket/folder")
+        if "@" in rest.partition("/")[0]:
+            rule = "secrets have no place in the log; keep them in the box's own configuration and leave them out here"
+            raise InvalidField("location", f"{scheme}://…", rule)
+    elif not PurePosixPath(location).is_absolute():
+        rule = (
+            "it must be an absolute path on the box, for example /data/digits, or a URL, for example s3://bucket/digits"
+        )
+        raise InvalidField("location", location, rule)
+    if "\0" in location or ".." in PurePosixPath(rest or location).parts:
         raise InvalidField("location", location, "it must not contain `..`")
     return location

@@ -196,6 +196,7 @@ class Laws:
                         self.broken(f"{event.runner_id} was given {event.attempt_id} while {living} lives")
             if self.platform.log.jobs[record.stream_id].over:
                 self.broken(f"{record.stream_id} was assigned after its end")
+            self._resumed(record.stream_id, event)
         elif isinstance(event, ev.JobUnreachable):
             runner = self.platform.log.runners[self.platform.log.jobs[record.stream_id].runner_id]
             lease = self.platform.log.leases.get(runner.replica, 0)
@@ -217,6 +218,18 @@ class Laws:
             if self.corrections[event.attempt_id] > 1:
                 self.broken(f"{event.attempt_id} was corrected twice")
             self.world.note("an outcome was corrected")
+
+    def _resumed(self, job_id: str, event: ev.JobAssigned) -> None:
+        origin = self.platform.log.jobs[job_id].origin
+        if origin is None:
+            return
+        if not self.platform.log.jobs[origin.job_id].over:
+            self.broken(f"{job_id} goes on from {origin.job_id}, which is not over")
+        begins = event.resume_from if event.HasField("resume_from") else origin
+        if begins.runner_id != event.runner_id:
+            self.broken(f"{job_id} goes on from a checkpoint on {begins.runner_id}, and {event.runner_id} was given it")
+        if event.attempt > 1:
+            self.world.note("a resumed job was repeated")
 
     def _presumed(self, record: Record, event: ev.JobKilled) -> None:
         job = self.platform.log.jobs[record.stream_id]

@@ -10,7 +10,7 @@ from protos.events.v1.runner_pb2 import RunnerStatus
 from runner_agent import keeper, session, session_reports
 from runner_agent import keeper_messages as km
 from runner_agent.session_messages import Place, State
-from services.scheduler.domain import attempt, stream
+from services.scheduler.domain import attempt, placement, stream
 from services.scheduler.domain import session as session_domain
 from services.scheduler.domain.runner import Runner
 from tests.simulation import box
@@ -185,6 +185,7 @@ MUTATIONS = [
     Mutation("a withdrawn key goes on", ((stream, "step", _key_never_asked_again),)),
     Mutation("a copied key opens a session", ((session_domain, "connect", _any_installation),)),
     Mutation("reports are not sent again after a reconnect", ((session, "_welcomed", _not_told_again),)),
+    Mutation("any runner takes a resumed job", ((placement, "only_runner_id", lambda *_: ""),), seen_by=47),
     Mutation("repeated reports count again", ((attempt, "report", _repeats_count),)),
     Mutation("what is told late counts as late", ((attempt, "moment_ms", _told_late_is_late),)),
     Mutation("facts of an earlier boot count by this boot's clock", ((session_reports, "_anchor_of", _this_boot),)),

@@ -4,14 +4,18 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from random import Random
 
 from protos.events.v1 import job_pb2, runner_pb2
 from protos.events.v1.runner_pb2 import SuspensionOwner
 from protos.scheduler.v1 import session_pb2 as pb
+from protos.scheduler.v1.job_pb2 import ResumeJobRequest
 from protos.training.v1.training_pb2 import EndReason, Limits, TrainingSpec
 from services.scheduler.domain import attempt as attempts
+from services.scheduler.domain import checkpoints
 from services.scheduler.domain import runner as runners
 from services.scheduler.domain.job import HELD
+from services.scheduler.submission import resumed
 from tests.simulation.agent import INVENTORY
 from tests.simulation.box import Box, dial
 from tests.simulation.laws import LawBroken, Laws
@@ -21,6 +25,8 @@ from tests.simulation.world import MS, SECOND, Link, Stream, World, mend, when
 STEPS = 100
 # How long it takes until everything must have settled once nothing fails any more.
 SETTLE_S = 600
+# People resume jobs in one schedule of so many, drawn by chances of their own: the others stay as they were.
+RESUMING, OF = 7, 10
 _ADMIN = SuspensionOwner.SUSPENSION_OWNER_ADMIN
 
 
@@ -53,6 +59,7 @@ class Schedule:
         self.platform.log.on_append.insert(0, self.laws.appended)
         self.platform.on_acknowledge = self.laws.acknowledged
         self.jobs = 0
+        self.resumptions = Random(seed) if seed % OF == RESUMING else None
         for number in range(1 + world.chance(0.25)):
             runner_id = f"rn_{number + 1}"
             self.platform.keys[runner_id] = 0
@@ -76,6 +83,7 @@ class Schedule:
             box = world.random.choice(self.laws.boxes)
             world.note(name)
             OPERATIONS[name][1](self, box)
+            self.resume()
             self.laws.check()
         self.come_back()
         for _ in range(SETTLE_S // 10):
@@ -125,6 +133,19 @@ class Schedule:
             queue_expires_at_ms=queue_ms,
         )
         self.platform.log.append("job", f"jb_{self.jobs}", [submitted], "token:1")
+
+    def resume(self) -> None:
+        """Perhaps go on from a job that is over, on whichever runner can read its checkpoint."""
+        if self.resumptions is None or self.resumptions.random() > 0.15:
+            return
+        left = [job for job in self.platform.log.jobs.values() if job.over and job.checkpoints]
+        if left:
+            self.jobs += 1
+            job = self.resumptions.choice(left)
+            found = checkpoints.reference(job.job_id, checkpoints.located(job, [])[-1])
+            event = resumed(ResumeJobRequest(queue=True), job, found, None, self.world.now_ms)
+            self.world.note("a job was resumed")
+            self.platform.log.append("job", f"jb_{self.jobs}", [event], "token:1")
 
     def stop(self, box: Box) -> None:
         waiting = list(self.platform.log.open_jobs.values())

@@ -21,6 +21,8 @@ SITUATIONS = [
     "a dead scheduler's session was ended",
     "a session that nobody holds was ended",
     "a commit ran out of patience",
+    "a job was resumed",
+    "a resumed job was repeated",
     "a copied key was refused",
     "a start found the disk full",
     "agent killed between two actions",

@@ -21,6 +21,8 @@ _CLOCK_RESERVE_MS = 5_000
 _HEARD_SHORTLY_BEFORE_MS = 15_000
 # How long a job waits for its runner to try it again.
 RETRY_LIFETIME_MS = 24 * 3600 * 1000
+# Of what a box says for people at its start, no more is kept.
+_MAX_TEXT, _MAX_WARNINGS = 500, 20
 # The box let the training down, so that the same once more may succeed.
 _RETRIED = frozenset({EndReason.END_REASON_INFRASTRUCTURE, EndReason.END_REASON_HOST_REBOOTED})
 
@@ -54,7 +56,10 @@ def report(job: Job, runner: Runner, told: Report, now_ms: int) -> tuple[Sequenc
                 ev.JobStarted(
                     attempt_id=job.attempt_id,
                     started_at_ms=at_ms,
-                    weights=told.started.weights,
+                    weights=told.started.weights[:_MAX_TEXT],
+                    weights_source=told.started.weights_source,
+                    warnings=[warning[:_MAX_TEXT] for warning in told.started.warnings[:_MAX_WARNINGS]],
+                    batch_size=told.started.batch_size,
                     report_sequence=told.sequence,
                 )
             ], []

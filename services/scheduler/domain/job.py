@@ -8,8 +8,8 @@ from google.protobuf.message import Message
 
 from protos.events.v1 import job_pb2 as ev
 from protos.scheduler.v1.job_pb2 import EarlierAttempt, JobState
-from protos.training.v1.training_pb2 import Checkpoint, EndReason, TrainingSpec
-from services.scheduler.domain.kinds import Envelope, Reason, State
+from protos.training.v1.training_pb2 import Checkpoint, EndReason, ResumeFrom, TrainingSpec, WeightsSource
+from services.scheduler.domain.kinds import Envelope, Reason, Source, State
 
 OVER = frozenset({JobState.JOB_STATE_FINISHED, JobState.JOB_STATE_FAILED, JobState.JOB_STATE_KILLED})
 HELD = frozenset({JobState.JOB_STATE_ASSIGNED, JobState.JOB_STATE_RUNNING, JobState.JOB_STATE_STOPPING})
@@ -72,6 +72,14 @@ class Job:
     saved_by: str = ""
     # Running without an optimiser step since then; zero while it gets on.
     stalled_since_ms: int = 0
+    # What it goes on from where it resumes an earlier job, as it was submitted.
+    origin: ResumeFrom | None = None
+    # What had been trained when each checkpoint was saved, milliseconds by name; the earlier jobs' included.
+    trained_at_ms: Mapping[str, int] = field(default_factory=dict)
+    # As the training process told them at its start.
+    weights: str = ""
+    weights_source: Source = WeightsSource.WEIGHTS_SOURCE_UNSPECIFIED
+    batch_size: int = 0
 
     @property
     def over(self) -> bool:
@@ -92,9 +100,16 @@ class Job:
         return self.runner_id if self.attempt else self.requested_runner_id
 
     @property
+    def trained_before_ms(self) -> int:
+        """What was trained before the current or last attempt, milliseconds: by earlier ones, and by earlier jobs."""
+        own = sum(one.interval.charged_until_ms - one.interval.started_at_ms for one in self.earlier)
+        return own + (self.origin.trained_ms if self.origin is not None else 0)
+
+    @property
     def trained_ms(self) -> int:
-        """What the earlier attempts are charged for, milliseconds."""
-        return sum(one.interval.charged_until_ms - one.interval.started_at_ms for one in self.earlier)
+        """What was trained in all, as far as intervals are known, milliseconds."""
+        last = self.interval
+        return self.trained_before_ms + max(0, last.charged_until_ms - last.started_at_ms)
 
 
 def evolve(job: Job | None, event: Message, at: Envelope) -> Job:
@@ -114,6 +129,7 @@ def evolve(job: Job | None, event: Message, at: Envelope) -> Job:
             event.queue_expires_at_ms,
             tuple(event.warnings),
             correlation_id=at.correlation_id,
+            origin=event.spec.resume_from if event.spec.HasField("resume_from") else None,
         )
     assert job is not None, "a job's stream begins with JobSubmitted"
     job = replace(job, version=at.version)
@@ -138,7 +154,17 @@ def evolve(job: Job | None, event: Message, at: Envelope) -> Job:
         case ev.JobStarted():
             state = job.state if job.kill_reason else JobState.JOB_STATE_RUNNING
             interval = ev.ChargedInterval(started_at_ms=event.started_at_ms)
-            return replace(job, state=state, interval=interval, settled_report=event.report_sequence)
+            return replace(
+                job,
+                state=state,
+                interval=interval,
+                settled_report=event.report_sequence,
+                weights=event.weights,
+                weights_source=event.weights_source,
+                batch_size=event.batch_size,
+                # A repeat says some of them again.
+                warnings=tuple(dict.fromkeys((*job.warnings, *event.warnings))),
+            )
         case ev.JobUnreachable():
             return replace(
                 job,
@@ -156,12 +182,7 @@ def evolve(job: Job | None, event: Message, at: Envelope) -> Job:
         case ev.JobProgressed():
             return replace(job, stalled_since_ms=0, settled_report=event.report_sequence)
         case ev.CheckpointSaved():
-            return replace(
-                job,
-                checkpoints=_with_checkpoint(job, event.checkpoint),
-                saved_by=event.attempt_id,
-                settled_report=event.report_sequence,
-            )
+            return replace(_with_checkpoint(job, event, at.at_ms), settled_report=event.report_sequence)
         case ev.EvaluationCompleted():
             return replace(
                 job, metrics=dict(event.metrics), evaluated_step=event.step, settled_report=event.report_sequence
@@ -247,8 +268,11 @@ def _ended(job: Job, event: ev.JobFinished | ev.JobFailed | ev.JobKilled) -> Job
             return replace(job, state=JobState.JOB_STATE_KILLED, reason=event.reason, message=event.message)
 
 
-def _with_checkpoint(job: Job, saved: Checkpoint) -> tuple[Checkpoint, ...]:
-    """Those whose files exist, one entry a name, the newest last; at most one is the best."""
+def _with_checkpoint(job: Job, event: ev.CheckpointSaved, at_ms: int) -> Job:
+    """Keeps those whose files exist, one entry a name, the newest last; at most one is the best."""
+    saved = Checkpoint()
+    saved.CopyFrom(event.checkpoint)
+    saved.attempt_id, saved.runner_id, saved.artifact_id = event.attempt_id, job.runner_id, ""
     kept = []
     for checkpoint in job.checkpoints:
         if checkpoint.name == saved.name or checkpoint.name in saved.removed:
@@ -259,4 +283,13 @@ def _with_checkpoint(job: Job, saved: Checkpoint) -> tuple[Checkpoint, ...]:
             demoted.best = False
             checkpoint = demoted
         kept.append(checkpoint)
-    return (*kept, saved)
+    trained_at_ms = {one.name: job.trained_at_ms[one.name] for one in kept if one.name in job.trained_at_ms}
+    trained_at_ms[saved.name] = job.trained_before_ms + _trained_by(job, at_ms)
+    return replace(job, checkpoints=(*kept, saved), saved_by=event.attempt_id, trained_at_ms=trained_at_ms)
+
+
+def _trained_by(job: Job, at_ms: int) -> int:
+    """What the attempt had trained when the platform heard of something; later than it was, where it was cut off."""
+    if not (started_at_ms := job.interval.started_at_ms):
+        return 0
+    return max(0, min(at_ms, job.interval.charged_until_ms or at_ms) - started_at_ms)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from protos.events.v1.runner_pb2 import RunnerStatus, SuspensionOwner
 from protos.scheduler.v1.job_pb2 import JobState
-from protos.training.v1.training_pb2 import EndReason
+from protos.training.v1.training_pb2 import EndReason, WeightsSource
 
 if TYPE_CHECKING:
     from protos.events.v1.workspace_pb2 import Role
@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     Owner: TypeAlias = SuspensionOwner.ValueType
     State: TypeAlias = JobState.ValueType
     Reason: TypeAlias = EndReason.ValueType
+    Source: TypeAlias = WeightsSource.ValueType
     RoleValue: TypeAlias = Role.ValueType
 else:
-    Status = Owner = State = Reason = RoleValue = int
+    Status = Owner = State = Reason = Source = RoleValue = int
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,14 +8,43 @@ from google.protobuf.message import Message
 
 from protos.common.v1.inventory_pb2 import Inventory
 from protos.events.v1 import job_pb2 as ev
-from protos.training.v1.training_pb2 import Architecture, ResumeFrom, TrainingSpec
+from protos.training.v1.training_pb2 import (
+    Architecture,
+    CheckpointReference,
+    Hyperparameters,
+    Limits,
+    Optimizer,
+    Precision,
+    ResumeFrom,
+    Schedule,
+    TrainingSpec,
+)
+from services.scheduler.domain.checkpoints import needed, only_runner_id
 from services.scheduler.domain.job import Job
-from services.scheduler.domain.refusals import BelowRequirements, NoRunnerMatches, QuotaUsedUp, RunnerNotOnline
+from services.scheduler.domain.refusals import (
+    BelowRequirements,
+    CheckpointElsewhere,
+    CheckpointGone,
+    HolderNotOnline,
+    NoRunnerMatches,
+    QuotaUsedUp,
+    RunnerNotOnline,
+)
 from services.scheduler.domain.runner import Runner, occupied
 from services.scheduler.domain.workspace import Exhaustion, Workspace
 
 MICROS = 1_000_000
 DEFAULT_STALL_MINUTES = 30
+# Instead of a batch size: the largest that fits, and the share of VRAM that it is to fit into.
+AUTO_BATCH, DEFAULT_VRAM_SHARE = -1, 0.6
+# Where neither the request nor the architecture says anything.
+_DEFAULTS = Hyperparameters(
+    optimizer=Optimizer.OPTIMIZER_ADAMW,
+    schedule=Schedule.SCHEDULE_ONE_CYCLE,
+    precision=Precision.PRECISION_FLOAT32,
+    accumulate_batches=1,
+    gradient_clip_norm=-1,
+)
 _GIB = 1 << 30
 
 
@@ -91,32 +120,68 @@ def refuse_exhausted(workspace: Workspace, period: str) -> None:
         raise QuotaUsedUp(gone.period, gone.quota_milliminutes, gone.used_milliminutes)
 
 
-def matches(runner: Runner, job: Job) -> bool:
-    """Whether the runner may take the waiting job now."""
+def runner_for(
+    found: CheckpointReference, chosen: Runner | None, holder: Runner | None, labels: Mapping[str, str]
+) -> Runner | None:
+    """The only runner that may train from the checkpoint; None: any. `holder` is the one on whose box it lies.
+
+    Raises CheckpointElsewhere where another one was chosen, by its name or by labels, and CheckpointGone where the box
+    has left the platform.
+    """
+    if not only_runner_id(found):
+        return chosen
+    if holder is None or holder.uninstalled:
+        raise CheckpointGone(found.job_id, found.name, holder.name if holder is not None else found.runner_id)
+    if (chosen is not None and chosen.runner_id != holder.runner_id) or not _labelled(holder, labels):
+        raise CheckpointElsewhere(found.job_id, found.name, holder.runner_id, holder.name)
+    return holder
+
+
+def _labelled(runner: Runner, labels: Mapping[str, str]) -> bool:
+    return all(runner.labels.get(key) == value for key, value in labels.items())
+
+
+def matches(runner: Runner, job: Job, lacks: bool = False) -> bool:
+    """Whether the runner may take the waiting job now.
+
+    `lacks`: the platform has the file no more of the checkpoint that the job begins with.
+    """
     return (
         runner.placeable
         and not runner.uninstalled
         and runner.workspace_id == job.workspace_id
         and job.wanted_runner_id in ("", runner.runner_id)
-        and all(runner.labels.get(key) == value for key, value in job.labels.items())
+        and only_runner_id(needed(job), lacks) in ("", runner.runner_id)
+        and _labelled(runner, job.labels)
         and shortfall(runner, job.spec.architecture) is None
     )
 
 
-def waits_for(job: Job, runners: Iterable[Runner], used_up: Exhaustion | None = None) -> str:
+def waits_for(job: Job, runners: Sequence[Runner], used_up: Exhaustion | None = None, lacks: bool = False) -> str:
     """Why a queued job waits, in words; `used_up`: its workspace has no minutes left this month."""
     if used_up is not None:
         return (
             f"compute minutes: {used_up.used_milliminutes / 1000:.2f} of {used_up.quota_milliminutes / 1000:.2f} "
             f"of {used_up.period} are used"
         )
-    if job.wanted_runner_id:
-        wanted = next((r for r in runners if r.runner_id == job.wanted_runner_id), None)
+    begins = needed(job)
+    only = only_runner_id(begins, lacks)
+    if wanted_id := job.wanted_runner_id or only:
+        name = _name_of(wanted_id, runners)
+        if name is None:
+            return "its runner"
+        if begins is not None and only and only != wanted_id:
+            holder = _name_of(only, runners) or only
+            return f"runner {name}, which cannot read {begins.name}: that lies only on runner {holder} by now"
         again = f", for attempt {job.attempt + 1} of {job.attempt + job.retries_left}" if job.waits_for_retry else ""
-        return f"runner {wanted.name} to come online{again}" if wanted else "its runner"
-    suited = [r for r in runners if shortfall(r, job.spec.architecture) is None]
-    suited = [r for r in suited if all(r.labels.get(key) == value for key, value in job.labels.items())]
+        why = f": {begins.name} of job {begins.job_id} lies only there" if begins is not None and only else ""
+        return f"runner {name} to come online{again}{why}"
+    suited = [r for r in runners if shortfall(r, job.spec.architecture) is None and _labelled(r, job.labels)]
     return f"one of {len(suited)} matching runners to come online" if suited else "a runner that matches"
+
+
+def _name_of(runner_id: str, runners: Iterable[Runner]) -> str | None:
+    return next((runner.name for runner in runners if runner.runner_id == runner_id), None)
 
 
 def submit(
@@ -131,13 +196,16 @@ def submit(
     """Place a job at its submission, or let it wait where it may.
 
     `chosen` is the runner that it names, `candidates` the workspace's runners where it names none; `job` is the job
-    as `submitted` makes it. Raises BelowRequirements, RunnerNotOnline, NoRunnerMatches.
+    as `submitted` makes it. Raises BelowRequirements, RunnerNotOnline, HolderNotOnline, NoRunnerMatches.
     """
     if chosen is not None:
         if (short := shortfall(chosen, submitted.spec.architecture)) is not None:
             raise short
         submitted.warnings.extend(warnings_for(chosen, submitted.spec.architecture))
         if not chosen.placeable and not submitted.queued:
+            begins = needed(job)
+            if begins is not None and only_runner_id(begins):
+                raise HolderNotOnline(begins.job_id, begins.name, chosen.runner_id, chosen.name, chosen.status)
             raise RunnerNotOnline(chosen.runner_id, chosen.name, chosen.status)
         candidates = [chosen]
     free = [runner for runner in candidates if matches(runner, job)]
@@ -188,14 +256,17 @@ def assign(job: Job, runner: Runner, attempt_id: str, rates: Rates, window_ms: i
 
 
 def _resume_from(job: Job) -> ResumeFrom | None:
-    """What the next attempt goes on from; None for the first."""
+    """What the next attempt goes on from; None for the first, whose settings say it."""
     if not job.attempt:
         return None
-    resume_from = ResumeFrom(trained_ms=job.trained_ms)
+    resume_from = ResumeFrom()
     if job.checkpoints:
         newest = job.checkpoints[-1]
-        resume_from.attempt_id = job.saved_by
+        resume_from.attempt_id, resume_from.runner_id = job.saved_by, job.runner_id
         resume_from.checkpoint, resume_from.step, resume_from.sha256 = newest.name, newest.step, newest.sha256
+    elif job.origin is not None:
+        resume_from.CopyFrom(job.origin)
+    resume_from.trained_ms = job.trained_before_ms
     return resume_from
 
 
@@ -203,11 +274,24 @@ def resolved(spec: TrainingSpec) -> TrainingSpec:
     """The settings with every zero replaced by the architecture's default, so that the log tells what really ran."""
     full = TrainingSpec()
     full.CopyFrom(spec)
-    defaults = spec.architecture.defaults
-    for field in defaults.DESCRIPTOR.fields:
-        if not getattr(full.hyperparameters, field.name):
-            setattr(full.hyperparameters, field.name, getattr(defaults, field.name))
-    if not (full.limits.epochs or full.limits.steps or full.limits.minutes):
-        full.limits.epochs = spec.architecture.default_epochs
-    full.limits.stall_minutes = full.limits.stall_minutes or DEFAULT_STALL_MINUTES
+    hyper = full.hyperparameters
+    for defaults in (spec.architecture.defaults, _DEFAULTS):
+        for field in defaults.DESCRIPTOR.fields:
+            if not getattr(hyper, field.name):
+                setattr(hyper, field.name, getattr(defaults, field.name))
+    if hyper.batch_size == AUTO_BATCH and not hyper.auto_batch_vram_share:
+        hyper.auto_batch_vram_share = DEFAULT_VRAM_SHARE
+    if not full.HasField("augmentations"):
+        full.augmentations.CopyFrom(spec.architecture.default_augmentations)
+    full.limits.CopyFrom(limited(full.limits, spec.architecture))
+    return full
+
+
+def limited(limits: Limits, architecture: Architecture) -> Limits:
+    """The limits with the defaults filled in: one of epochs, steps and minutes is always set."""
+    full = Limits()
+    full.CopyFrom(limits)
+    if not (full.epochs or full.steps or full.minutes):
+        full.epochs = architecture.default_epochs
+    full.stall_minutes = full.stall_minutes or DEFAULT_STALL_MINUTES
     return full

@@ -27,6 +27,63 @@ class RunnerNotOnline(Refused):
         )
 
 
+class CheckpointElsewhere(Refused):
+    """A checkpoint that the platform has no copy of is read on the box that saved it and nowhere else."""
+
+    def __init__(self, job_id: str, checkpoint: str, runner_id: str, name: str) -> None:
+        super().__init__(
+            f"checkpoint {checkpoint} of job {job_id} lies only on runner {name}; choose that runner, or a checkpoint "
+            "that the platform has: `tether jobs checkpoints` says where each lies",
+            errors_pb2.CheckpointElsewhere(job_id=job_id, checkpoint=checkpoint, runner_id=runner_id),
+        )
+
+
+class HolderNotOnline(Refused):
+    """The one runner that can read a checkpoint must be ONLINE."""
+
+    def __init__(self, job_id: str, checkpoint: str, runner_id: str, name: str, status: Status) -> None:
+        label = status_label(status)
+        super().__init__(
+            f"checkpoint {checkpoint} of job {job_id} lies only on runner {name}, which is {label}; add --queue to "
+            "wait for it",
+            errors_pb2.RunnerNotOnline(runner_id=runner_id, status=label),
+        )
+
+
+class CheckpointGone(Refused):
+    """A checkpoint whose box has left the platform before its file was uploaded cannot be read any more."""
+
+    def __init__(self, job_id: str, checkpoint: str, name: str) -> None:
+        super().__init__(
+            f"checkpoint {checkpoint} of job {job_id} lay only on runner {name}, which was uninstalled; choose a "
+            "checkpoint that the platform has, or train from the start",
+            errors_pb2.NotFound(kind="checkpoint", id=checkpoint),
+        )
+
+
+class JobNotOver(Refused):
+    """Only a job that is over can be resumed: two trainings must not go on from one."""
+
+    def __init__(self, job_id: str, state: State) -> None:
+        label = state_label(state)
+        super().__init__(
+            f"job {job_id} is {label} and goes on by itself; wait for its end, or stop it with "
+            f"`tether jobs stop {job_id}`, and resume it then",
+            errors_pb2.WrongState(kind="job", id=job_id, state=label),
+        )
+
+
+class NoCheckpoint(Refused):
+    """A training goes on from a checkpoint; a job that has saved none can only be submitted again."""
+
+    def __init__(self, job_id: str, state: State, went_on_from: str = "") -> None:
+        way_out = f"resume job {went_on_from}, from which it went on" if went_on_from else "submit it again"
+        super().__init__(
+            f"job {job_id} has saved no checkpoint; {way_out}",
+            errors_pb2.WrongState(kind="job", id=job_id, state=state_label(state)),
+        )
+
+
 class NoRunnerMatches(Refused):
     """A training for any runner needs one that is ONLINE and has what the architecture needs."""
 
