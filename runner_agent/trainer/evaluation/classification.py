@@ -1,43 +1,57 @@
-"""Measures a classifier: loss, accuracy and the confusion matrix that the accuracy is read from."""
+"""Measures a classifier: loss, accuracy, precision, recall, F1, and the confusion matrix."""
 
 from collections.abc import Sequence
 
 import torch
 from lightning.fabric import Fabric
-from torch import Tensor, distributed
+from torch import Tensor
+from torchmetrics.classification import MulticlassConfusionMatrix, MulticlassStatScores
 
-from protos.training.v1 import training_pb2
 from runner_agent.trainer.batch import Batch, Predictions
+from runner_agent.trainer.evaluation import counts, matrix
 from runner_agent.trainer.evaluation.base import Evaluation
+from runner_agent.trainer.evaluation.losses import MeanLoss
 from runner_agent.trainer.retention import ACCURACY, LOSS
+
+PRECISION, RECALL, F1 = "validation/precision", "validation/recall", "validation/f1"
 
 
 class Classification:
-    """An Evaluator for classifications."""
+    """An Evaluator for classifications.
 
-    def __init__(self, classes: Sequence[str], device: torch.device, *, matrix: bool) -> None:
+    The accuracy is the share of the images whose likeliest class is the true one; precision, recall and F1 are means
+    over the classes that occur, each class with the same weight (macro). `counts` says what a division by zero is.
+    """
+
+    def __init__(self, classes: Sequence[str], device: torch.device, *, with_matrix: bool) -> None:
         self._classes = classes
-        self._matrix = matrix
+        self._loss = MeanLoss(device)
         n = len(classes)
-        self._counts = torch.zeros(n * n, dtype=torch.int64, device=device)
-        self._loss = torch.zeros((), dtype=torch.float64, device=device)
+        self._scores = MulticlassStatScores(n, average=None, validate_args=False).to(device)
+        self._matrix = MulticlassConfusionMatrix(n, validate_args=False).to(device) if with_matrix else None
 
     def add(self, loss: Tensor, predictions: Predictions, batch: Batch) -> None:
         assert isinstance(predictions, Tensor)
         assert isinstance(batch.targets, Tensor)
-        n = len(self._classes)
-        self._loss += loss.double() * len(batch.targets)
-        self._counts += torch.bincount(predictions.argmax(1) * n + batch.targets, minlength=n * n)
+        self._loss.add(loss, len(batch.targets))
+        likeliest = predictions.argmax(1)
+        self._scores.update(likeliest, batch.targets)
+        if self._matrix is not None:
+            self._matrix.update(likeliest, batch.targets)
 
     def result(self, fabric: Fabric) -> Evaluation:
-        if fabric.world_size > 1:
-            distributed.all_reduce(self._counts)
-            distributed.all_reduce(self._loss)
-        n = len(self._classes)
-        counts = self._counts.view(n, n)
-        total = int(counts.sum().item())
-        metrics = {LOSS: self._loss.item() / total, ACCURACY: int(counts.trace().item()) / total}
-        matrix = None
-        if self._matrix:
-            matrix = training_pb2.ConfusionMatrix(classes=self._classes, counts=counts.flatten().tolist())
-        return Evaluation(metrics, matrix=matrix)
+        tp, fp, _, fn, support = counts.total(self._scores).view(-1, 5).unbind(1)
+        occurs = tp + fp + fn > 0
+        columns = {"precision": counts.precision(tp, fp), "recall": counts.recall(tp, fn), "f1": counts.f1(tp, fp, fn)}
+        metrics = {
+            LOSS: self._loss.result(fabric),
+            ACCURACY: float(counts.share(tp.sum(), support.sum()).item()),
+            PRECISION: counts.mean(columns["precision"], occurs),
+            RECALL: counts.mean(columns["recall"], occurs),
+            F1: counts.mean(columns["f1"], occurs),
+        }
+        told = None
+        if self._matrix is not None:
+            # torchmetrics has the truth in rows.
+            told = matrix.of_classes(self._classes, counts.total(self._matrix).T)
+        return Evaluation(metrics, counts.by_class(self._classes, columns, occurs, support), told)
