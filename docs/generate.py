@@ -1,6 +1,7 @@
-"""Writes the pages of docs/reference from the protos and the settings: `python docs/generate.py`.
+"""Writes the pages of docs/reference from the protos, the settings and the catalogue: `python docs/generate.py`.
 
-What they say is written once, as comments in protos/ and as descriptions in the services' settings.
+What they say is written once, as comments in protos/, as descriptions in the services' settings, and in
+services/scheduler/architectures.toml.
 """
 
 import importlib
@@ -16,9 +17,11 @@ from google.protobuf.descriptor_pb2 import DescriptorProto, EnumDescriptorProto,
 from google.protobuf.descriptor_pb2 import FieldDescriptorProto as Field
 from pydantic.fields import FieldInfo
 
+from protos.training.v1.training_pb2 import Architecture, Requirements, RequirementsBasis, Task
 from services.eventlog.catalogue import EVENTS
 from services.rpc.roles import ROLES
 from services.rpc.settings import ServiceSettings
+from services.scheduler.catalogue import ARCHITECTURES, read_architectures
 
 ROOT = Path(__file__).resolve().parent.parent
 SERVICES = ("eventlog", "scheduler", "quota", "metrics")
@@ -54,6 +57,26 @@ buf curl --protocol grpc --http2-prior-knowledge -H "authorization: Bearer $TETH
   answer knows it, from whichever service it comes.
 - A failed call carries a status code, one sentence that says what to do, and one of the
   [details of refusals](#details-of-refusals)."""
+
+_ARCHITECTURES_INTRO = """# Architectures
+
+What can be trained, and what it needs at its default batch and image size: the **Model Compute Requirements**. A runner
+with less than the minimum is refused, with both numbers; with less than the recommended, it is accepted with a warning.
+`tether train architectures` shows the same.
+
+VRAM is for each GPU, at 20 classes, in 32-bit floating point, for the batch on one GPU; a smaller batch, mixed
+precision or `--accumulate` needs less, which the minimum does not follow. *Computed*: the peak of a training step
+(weights, gradients, AdamW's two moments, activations) by torch's memory tracker, without a GPU. *Measured*: what torch
+has allocated on the GPU that is named.
+
+- minimum = peak × 1.1 + context of the driver + 0.25 GiB for cuDNN's workspace, up to the next 0.5 GiB (the context is
+  0.5 GiB where it was not measured)
+- recommended = peak × 1.5 + the same: room for the evaluation
+- RAM = training process (0.5 GiB) + what the driver takes of the host (0.5 GiB) + decoded images (0.5 GiB) + a
+  checkpoint (12 bytes a parameter); recommended: × 1.5, and 1 GiB for the processes that decode images
+
+Parameters are counted with the classes of the published weights, or 10 where there are none. Weights named below are
+published on the Hugging Face hub; [how to bring them to a box](../how-to/pretrained-weights.md)."""
 
 _CONFIGURATION_INTRO = """# Configuration
 
@@ -238,6 +261,42 @@ def rpcs(protos: Protos, elsewhere: dict[str, str]) -> str:
     return "\n".join(lines)
 
 
+def architectures() -> str:
+    """The page of all architectures, by task."""
+    found = read_architectures(ARCHITECTURES).values()
+    lines = [_GENERATED, _ARCHITECTURES_INTRO, ""]
+    for task in Task.values():
+        rows = [_architecture(one) for one in found if one.task == task]
+        if rows:
+            lines += [f"## {Task.Name(task).removeprefix('TASK_').capitalize()}", ""]
+            lines += _table(
+                ("Name", "What", "Parameters", "VRAM min / rec", "RAM min / rec", "Batch × image", "Basis", "Weights"),
+                rows,
+            )
+    return "\n".join(lines)
+
+
+def _architecture(one: Architecture) -> tuple[str, ...]:
+    needs, gib = one.requirements, 1 << 30
+    return (
+        f"`{one.architecture_id}`",
+        one.description,
+        f"{one.parameters / 1_000_000:,.1f} M",
+        f"{needs.min_gpu_vram_bytes / gib:g} / {needs.recommended_gpu_vram_bytes / gib:g} GiB",
+        f"{needs.min_cpu_ram_bytes / gib:g} / {needs.recommended_cpu_ram_bytes / gib:g} GiB",
+        f"{needs.batch_size} × {needs.image_size} px",
+        _basis(needs),
+        f"`{one.pretrained}`" if one.pretrained else "none",
+    )
+
+
+def _basis(needs: Requirements) -> str:
+    peak = f"peak {needs.peak_vram_bytes / (1 << 30):.2f} GiB"
+    if needs.basis == RequirementsBasis.REQUIREMENTS_BASIS_MEASURED:
+        return f"measured on {needs.measured_on}, {peak}"
+    return f"computed, {peak}"
+
+
 def configuration() -> str:
     """The page of all settings of all services."""
     lines = [_GENERATED, _CONFIGURATION_INTRO, "", *_settings(ServiceSettings, ())]
@@ -282,6 +341,7 @@ def pages() -> dict[str, str]:
             ("events.md", events_page),
             ("rpcs.md", rpcs(protos, links)),
             ("configuration.md", configuration()),
+            ("architectures.md", architectures()),
         )
     }
 

@@ -4,9 +4,11 @@ import random
 from functools import partial
 from importlib.metadata import version
 
-from runner_agent import clock, inventory
+from runner_agent import clock, inputs, inventory
+from runner_agent.artifact_calls import ArtifactCalls
 from runner_agent.box_watch import BoxWatch, look_at_disk
 from runner_agent.config import StateFolder, parse_server
+from runner_agent.exporter import Exporter
 from runner_agent.gpu_probe import GpuProbe
 from runner_agent.keepers import Keepers
 from runner_agent.link import Link
@@ -16,6 +18,7 @@ from runner_agent.session_messages import Identity, State
 from runner_agent.shipper import Shipper
 from runner_agent.spool_limits import limits
 from runner_agent.torch_probe import TorchProbe
+from runner_agent.uploader import Uploader
 
 
 def build_agent(folder: StateFolder) -> Agent:
@@ -37,13 +40,18 @@ def build_agent(folder: StateFolder) -> Agent:
     gpu_uuids = () if found.simulated else tuple(gpu.uuid for gpu in found.gpus)
     jitter = random.SystemRandom().random
     sockets = folder.make_keepers()
+    shipper = Shipper(server, key, jitter)
+    calls = ArtifactCalls(lambda: shipper.target, key)
     return Agent(
         folder=folder,
         state=state,
         jitter=jitter,
         make_link=partial(Link, server, key),
         make_keepers=partial(Keepers, sockets),
-        shipper=Shipper(server, key, jitter),
+        shipper=shipper,
+        uploader=Uploader(calls, jitter, enabled=config.upload),
+        exporter=Exporter(calls, folder.attempts, folder.exports, jitter),
+        fetch=partial(inputs.fetch, calls, jitter=jitter),
         sampler=Sampler(gpu_uuids),
         spool_limits=limits(folder.root, config.spool_attempt_bytes, config.spool_box_bytes),
         make_box_watch=partial(

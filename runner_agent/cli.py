@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from runner_agent import cli_install, cli_verbs, control, ownership, stopping
+from runner_agent import cli_install, cli_sample, cli_verbs, cli_weights, control, ownership, stopping
 from runner_agent.cli_shared import (
     AsJson,
     Name,
@@ -37,8 +37,6 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-sample = typer.Typer(help="Data to try the platform out with.", no_args_is_help=True)
-app.add_typer(sample, name="sample")
 
 
 @app.command(epilog="Example: tether-runner start, or tether-runner start --foreground below a service manager")
@@ -176,20 +174,10 @@ def logs(
                 places[source] = start_at + len(data)
 
 
-@sample.command(epilog="Example: tether-runner sample digits ~/digits")
-def digits(directory: Annotated[Path, typer.Argument(help="Folder to write to; made if it is not there.")]) -> None:
-    """Write 1,797 scans of handwritten digits as an image folder, one folder a class."""
-    from runner_agent.trainer.datasets.sample import write_digits  # needs scikit-learn, which takes a second to import
-
-    try:
-        number = write_digits(directory)
-    except OSError as error:
-        raise BoxError(f"cannot write to {directory}: {error.strerror}; choose another folder") from None
-    console.print(f"Wrote {number} images to {directory.absolute()}", highlight=False)
-
-
 cli_install.register(app)
 cli_verbs.register(app)
+cli_sample.register(app)
+cli_weights.register(app)
 
 
 def _print_entry(entry: dict[str, Any]) -> None:

@@ -39,6 +39,17 @@ def install(
     simulate_gpus: Annotated[
         str, typer.Option(help='For development, without a GPU: "NVIDIA A10G:2". Trains on the CPU.')
     ] = "",
+    upload: Annotated[
+        bool, typer.Option("--upload/--no-upload", help="Whether checkpoints are sent to the platform as well.")
+    ] = True,
+    dataset_roots: Annotated[
+        list[Path] | None,
+        typer.Option("--dataset-root", help="Folder below which datasets may lie; may be repeated. Default: any."),
+    ] = None,
+    dataset_protocols: Annotated[
+        list[str] | None,
+        typer.Option("--dataset-protocol", help="Protocol of URLs that datasets may have, as in s3; may be repeated."),
+    ] = None,
     insecure: Annotated[bool, typer.Option("--insecure", help="Allow a plain connection to another machine.")] = False,
     service: Annotated[
         bool | None,
@@ -64,7 +75,14 @@ def install(
     as_service = _wants_service(service, run_as, simulated=bool(simulate_gpus))
     folder = _folder_for(name, state_dir, run_as)
     try:
-        config = BoxConfig(name=name, server=server, simulate_gpus=simulate_gpus)
+        config = BoxConfig(
+            name=name,
+            server=server,
+            simulate_gpus=simulate_gpus,
+            upload=upload,
+            dataset_roots=tuple(str(root.absolute()) for root in dataset_roots or ()),
+            dataset_protocols=tuple(dict.fromkeys(("file", *(dataset_protocols or ())))),
+        )
         parse_server(server)
     except ValidationError as error:
         raise BoxError(str(error.errors()[0]["msg"]).removeprefix("Value error, ")) from None

@@ -7,7 +7,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from runner_agent import control, disk, suspension
+from runner_agent import control, dataset_cache, disk, suspension
 from runner_agent.cli_shared import (
     AsJson,
     Name,
@@ -152,9 +152,10 @@ def show_disk(json_output: AsJson = False, name: Name = "", state_dir: StateDir 
         console.print(table, highlight=False)
     else:
         console.print("No training has run here yet.")
+    datasets = f" Fetched datasets: {size(found.dataset_bytes)}." if found.dataset_bytes else ""
     console.print(
-        f"Logs of the runner: {size(found.log_bytes)}. All of {escape(str(folder.root))}: {size(found.total_bytes)}; "
-        f"{size(found.free_bytes)} are free on its disk.",
+        f"Logs of the runner: {size(found.log_bytes)}.{datasets} All of {escape(str(folder.root))}: "
+        f"{size(found.total_bytes)}; {size(found.free_bytes)} are free on its disk.",
         highlight=False,
         soft_wrap=True,
     )
@@ -168,6 +169,9 @@ def prune(
     checkpoints: Annotated[
         bool, typer.Option("--checkpoints", help="Remove best and last checkpoints as well; they exist nowhere else.")
     ] = False,
+    datasets: Annotated[
+        bool, typer.Option("--datasets", help="Remove datasets that were fetched from URLs as well; they can be again.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would go, and change nothing.")] = False,
     yes: Yes = False,
     name: Name = "",
@@ -180,20 +184,26 @@ def prune(
     folder = the_runner(state_dir, name)
     folder.load()
     items = disk.prunable(folder, checkpoints=checkpoints)
-    if not items:
+    fetched = [one for one in dataset_cache.listed(folder.datasets) if datasets and not one.held]
+    if not items and not fetched:
         console.print("There is nothing to remove: what is left is needed, or not delivered to the platform yet.")
         return
     lost = sum(len(item.precious) for item in items)
     for item in items:
         also = f", with {', '.join(item.precious)}" if item.precious else ""
         console.print(f"  {item.attempt_id}: {size(item.bytes)}{escape(also)}", highlight=False, soft_wrap=True)
-    total = f"{size(sum(item.bytes for item in items))} of {len(items)} trainings"
+    for one in fetched:
+        console.print(f"  {escape(one.url)}: {size(one.bytes)}", highlight=False, soft_wrap=True)
+    freeable_bytes = sum(item.bytes for item in items) + sum(one.bytes for one in fetched)
+    total = f"{size(freeable_bytes)} of {len(items)} trainings"
+    total += f" and {len(fetched)} fetched datasets" if fetched else ""
     if dry_run:
         console.print(f"Would free {total}.", highlight=False)
         return
     warning = f", and {lost} best or last checkpoints for good" if lost else ""
     confirm(f"Remove {total}{warning}?", yes)
     freed_bytes, problems = disk.prune(items)
+    freed_bytes += sum(one.bytes for one in fetched if dataset_cache.remove(one.path))
     console.print(f"Freed {size(freed_bytes)}.", highlight=False)
     if problems:
         raise BoxError("; ".join(problems))

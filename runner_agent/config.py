@@ -20,6 +20,7 @@ from runner_agent.errors import BoxError
 LONGEST_SOCKET_PATH_BYTES = 107
 # Names a folder, a systemd unit, and the runner in commands.
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+PROTOCOL_PATTERN = re.compile(r"[a-z][a-z0-9+.-]{0,30}")
 KEY_PATTERN = re.compile(r"tk_[A-Za-z0-9_-]{43}")
 
 
@@ -65,11 +66,35 @@ class BoxConfig(BaseModel):
     # What may wait on the box for its delivery, in bytes, of one attempt and of all; 0 goes by the size of the disk.
     spool_attempt_bytes: int = Field(default=0, ge=0)
     spool_box_bytes: int = Field(default=0, ge=0)
+    # Whether checkpoints are sent to the platform as well.
+    upload: bool = True
+    # Absolute paths of the folders below which datasets may lie; empty means any.
+    dataset_roots: tuple[str, ...] = ()
+    # Protocols of the URLs at which datasets may lie, as fsspec names them: file, s3 and so on.
+    dataset_protocols: tuple[str, ...] = ("file",)
+    # What datasets that were fetched from URLs may take on the box, in bytes; 0 goes by what is free on the disk.
+    dataset_cache_bytes: int = Field(default=0, ge=0)
 
     @field_validator("server")
     @classmethod
     def _server_is_an_address(cls, value: str) -> str:
         parse_server(value)
+        return value
+
+    @field_validator("dataset_roots")
+    @classmethod
+    def _roots_are_absolute(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for root in value:
+            if not root.startswith("/"):
+                raise ValueError(f"{root!r} is not an absolute path; write for example /data")
+        return value
+
+    @field_validator("dataset_protocols")
+    @classmethod
+    def _protocols_are_names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for protocol in value:
+            if not PROTOCOL_PATTERN.fullmatch(protocol):
+                raise ValueError(f"{protocol!r} is not a protocol; write for example file, s3 or https")
         return value
 
 
@@ -93,6 +118,10 @@ class StateFolder:
         self.inventory = self.root / "inventory.pb"
         self.suspension = self.root / "suspension.json"
         self.attempts = self.root / "attempts"
+        # Datasets that were fetched from URLs.
+        self.datasets = self.root / "datasets"
+        # An export while it is made.
+        self.exports = self.root / "exports"
 
     @property
     def keepers(self) -> Path:

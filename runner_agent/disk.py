@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from runner_agent import clock, files, keeper_client, losses, repeats, spool_budget
+from runner_agent import clock, files, keeper_client, losses, repeats, spool_budget, uploads
 from runner_agent.attempts import AttemptFolder, all_attempts
 from runner_agent.config import StateFolder
 from runner_agent.facts import Fact
@@ -44,10 +44,13 @@ class DiskUse:
     log_bytes: int
     other_bytes: int
     free_bytes: int
+    # Datasets that were fetched from URLs.
+    dataset_bytes: int = 0
 
     @property
     def total_bytes(self) -> int:
-        return sum(one.total_bytes for one in self.attempts) + self.log_bytes + self.other_bytes
+        own_bytes = self.log_bytes + self.other_bytes + self.dataset_bytes
+        return sum(one.total_bytes for one in self.attempts) + own_bytes
 
 
 def use(folder: StateFolder) -> DiskUse:
@@ -56,15 +59,17 @@ def use(folder: StateFolder) -> DiskUse:
     attempts = tuple(_use(one, held) for one in all_attempts(folder.attempts))
     logs = [*folder.root.glob("*.log"), *folder.root.glob("*.log.*")]
     log_bytes = sum(_bytes(path) for path in logs)
-    others = [path for path in folder.root.iterdir() if path != folder.attempts and path not in logs]
-    other_bytes = sum(_bytes(path) for path in others)
-    return DiskUse(attempts, log_bytes, other_bytes, shutil.disk_usage(folder.root).free)
+    apart = {folder.attempts, folder.datasets, *logs}
+    other_bytes = sum(_bytes(path) for path in folder.root.iterdir() if path not in apart)
+    free_bytes = shutil.disk_usage(folder.root).free
+    return DiskUse(attempts, log_bytes, other_bytes, free_bytes, _bytes(folder.datasets))
 
 
 def use_as_json(found: DiskUse) -> dict[str, Any]:
     return {
         "attempts": [{**asdict(one), "total_bytes": one.total_bytes} for one in found.attempts],
         "log_bytes": found.log_bytes,
+        "dataset_bytes": found.dataset_bytes,
         "other_bytes": found.other_bytes,
         "total_bytes": found.total_bytes,
         "free_bytes": found.free_bytes,
@@ -141,8 +146,8 @@ class Prunable:
 
 
 def prunable(folder: StateFolder, *, checkpoints: bool) -> list[Prunable]:
-    """What can go of attempts that are over, of which the platform knows everything; best and last checkpoints only
-    with `checkpoints`, and never those from which a repeat of the job may go on.
+    """What can go of attempts that are over, of which the platform knows everything; best and last checkpoints, and
+    those that wait for their upload, only with `checkpoints`, and never those from which a repeat of the job may go on.
 
     The record that an attempt ran (its phase and facts, a few KiB) always stays: it keeps the attempt from ever being
     started again.
@@ -158,6 +163,8 @@ def prunable(folder: StateFolder, *, checkpoints: bool) -> list[Prunable]:
         names = sorted(path.name for path in saved.iterdir()) if saved.is_dir() else []
         kept = precious(attempt.facts(), names)
         expendable = checkpoints and attempt.attempt_id not in needed
+        # What is still to be sent to the platform stays, as spools do; the owner may give it up, as he may the best.
+        kept |= frozenset(uploads.waiting(attempt.path, attempt.facts()))
         gone = [name for name in names if expendable or name not in kept]
         paths = [path for path in (attempt.spool,) if path.exists()] + [saved / name for name in gone]
         if paths:

@@ -1,5 +1,6 @@
 """Facts of an attempt as they lie in `facts.jsonl`, and the reports that are made of them."""
 
+import contextlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,7 +39,7 @@ def to_report(attempt_id: str, job_id: str, fact: Fact, anchor: Anchor) -> sessi
 def _fill(report: session_pb2.Report, content: dict[str, Any], anchor: Anchor) -> None:
     match content.get("fact"):
         case "started":
-            report.started.weights = content.get("weights", "")
+            _started(report.started, content)
             report.started.at.CopyFrom(moment(content["boottime_ns"], anchor))
         case "checkpoint":
             ParseDict(content["checkpoint"], report.checkpointed.checkpoint, ignore_unknown_fields=True)
@@ -56,6 +57,15 @@ def _fill(report: session_pb2.Report, content: dict[str, Any], anchor: Anchor) -
             report.progressed.at.CopyFrom(moment(content["boottime_ns"], anchor))
         case "ended":
             _ended(report.ended, content, anchor)
+
+
+def _started(started: session_pb2.Started, content: dict[str, Any]) -> None:
+    """What a trainer tells of its start adorns it: what cannot be read must not hide that minutes count from now."""
+    for name in ("weights", "weights_source", "warnings", "batch_size"):
+        told = session_pb2.Started()
+        with contextlib.suppress(ParseError, TypeError, ValueError):
+            ParseDict({name: content[name]} if name in content else {}, told, ignore_unknown_fields=True)
+            started.MergeFrom(told)
 
 
 def moment(at_ns: int, anchor: Anchor) -> session_pb2.BoxMoment:

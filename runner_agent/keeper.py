@@ -183,7 +183,8 @@ def _said(state: State, event: dict[str, Any], now_ns: int) -> tuple[State, list
             # A training that goes on from a checkpoint says where it is.
             step, epoch = _whole(event.get("step")), _whole(event.get("epoch"))
             state = replace(state, phase=RUNNING, started_ns=now_ns, got_on_ns=now_ns, step=step, epoch=epoch)
-            fact = {"weights": str(event.get("weights", ""))}
+            told = ("weights", "weights_source", "warnings", "batch_size")
+            fact = {name: event[name] for name in told if name in event}
             return state, [AppendFact(_fact(state, "started", fact, now_ns)), WritePhase(_phase(state))]
         case "checkpoint" if state.released:
             state, actions = _got_on(state, now_ns)

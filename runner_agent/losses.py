@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 LOG_LINES, SAMPLES, POINTS, EVALUATIONS = "log lines", "system samples", "metric points", "evaluations"
-KINDS = (LOG_LINES, SAMPLES, POINTS, EVALUATIONS)
+PREVIEWS = "previews"
+KINDS = (PREVIEWS, LOG_LINES, SAMPLES, POINTS, EVALUATIONS)
 # Why: the spool's own limit, or a disk that took no more.
 SPOOL_FULL, DISK_FULL = "spool", "disk"
 GIB = 1024**3

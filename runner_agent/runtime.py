@@ -18,7 +18,9 @@ from runner_agent import session_messages as m
 from runner_agent.attempts import AttemptFolder, all_attempts, end_fact, with_unwritten_end
 from runner_agent.box_watch import BoxWatch
 from runner_agent.config import StateFolder
+from runner_agent.exporter import Exporter
 from runner_agent.facts import Fact
+from runner_agent.fetching import Fetch, Fetching
 from runner_agent.keepers import Keepers
 from runner_agent.link import Link
 from runner_agent.samples import Sampler
@@ -26,6 +28,7 @@ from runner_agent.sampling import Sampling
 from runner_agent.shipper import Shipper
 from runner_agent.single_call import SingleCall
 from runner_agent.spool_limits import SpoolLimits
+from runner_agent.uploader import Uploader
 from runner_agent.view import view
 
 LONGEST_WAIT_S = 1.0
@@ -54,6 +57,9 @@ class Agent:
         make_link: Callable[[Callable[[m.Input], None]], Link],
         make_keepers: Callable[[Callable[[m.Input], None]], Keepers],
         shipper: Shipper,
+        uploader: Uploader,
+        exporter: Exporter,
+        fetch: Fetch,
         sampler: Sampler,
         spool_limits: SpoolLimits,
         make_box_watch: Callable[[Callable[[m.Input], None]], BoxWatch],
@@ -66,6 +72,9 @@ class Agent:
         self._link = make_link(self.feed)
         self._keepers = make_keepers(self.feed)
         self._shipper = shipper
+        self._uploader = uploader
+        self._exporter = exporter
+        self._fetching = Fetching(folder.attempts, fetch, self._fetched)
         self._spool_limits = spool_limits
         self._sampling = Sampling(sampler, self._running, self._attempt, self._keepers.lost)
         self._box_watch = make_box_watch(self.feed)
@@ -90,6 +99,8 @@ class Agent:
                 self._box_watch.start(group)
                 group.create_task(self._keepers.run(group))
                 group.create_task(self._shipper.run())
+                group.create_task(self._uploader.run())
+                group.create_task(self._exporter.run())
                 group.create_task(self._sampling.run())
                 group.create_task(self._refresh_inventory())
                 group.create_task(self._write_status())
@@ -157,7 +168,13 @@ class Agent:
     def _attempt(self, attempt_id: str) -> AttemptFolder:
         return AttemptFolder(self._folder.attempts, attempt_id)
 
-    def _adopt(self, assignment: session_pb2.Assignment) -> None:
+    def _fetched(self, assignment: session_pb2.Assignment, failed: str) -> None:
+        """What held the attempt up is over."""
+        if failed:
+            log.warning("an attempt cannot start", attempt=assignment.attempt_id, reason=failed)
+        self._adopt(assignment, held_up=False, failed=failed)
+
+    def _adopt(self, assignment: session_pb2.Assignment, *, held_up: bool = True, failed: str = "") -> None:
         try:
             folder = self._attempt(assignment.attempt_id)
         except ValueError as error:
@@ -166,11 +183,17 @@ class Agent:
         window_ns = assignment.window_ms * 1_000_000 or self._state.timing.window_ns
         try:
             folder.make(assignment)
+            if held_up and self._fetching.holds_up(folder, assignment, self._group):
+                return
+            if failed:
+                boot_id = self._state.identity.boot_id
+                folder.write_end(boot_id, clock.boottime_ns(), "FAILED", "END_REASON_INFRASTRUCTURE", failed)
             waiting = [one for one in all_attempts(self._folder.attempts) if not one.shipped()]
             others = [one.spool for one in waiting if one.attempt_id != folder.attempt_id]
             self._spool_limits.grant(folder.spool, others)
             attempt = folder.record(window_ns, again=True)
             self._shipper.hold(folder)
+            self._uploader.hold(folder)
         except OSError as error:
             message = f"the attempt's folder cannot be written on the box: {error.strerror}"
             lost = m.Attempt(assignment.attempt_id, window_ns, m.Place.OVER, job_id=assignment.job_id)
@@ -283,7 +306,7 @@ class Agent:
     async def _look(self, check_id: str, dataset: training_pb2.Dataset) -> None:
         try:
             async with self._checks:
-                report = await dataset_check.look(dataset)
+                report = await dataset_check.look(dataset, self._folder.root)
             self.feed(m.DatasetLooked(check_id, report))
         finally:
             self._checking.discard(check_id)
@@ -301,6 +324,7 @@ class Agent:
                 self._shipper.hold(folder)
                 if folder.has_ended():
                     self._shipper.over(folder.attempt_id)
+            self._uploader.take_up(folder)
             if not folder.started() or folder.told():
                 continue
             attempt = folder.record(self._state.timing.window_ns)

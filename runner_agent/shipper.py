@@ -69,6 +69,11 @@ class Shipper:
             self._target = target
             self._moved.set()
 
+    @property
+    def target(self) -> Server | None:
+        """Where the platform takes records and artifacts; None until it has said so."""
+        return self._target
+
     def hold(self, attempt: AttemptFolder) -> None:
         """Ship this attempt from now on."""
         job_id = attempt.assignment().job_id

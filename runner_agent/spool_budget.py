@@ -1,9 +1,9 @@
 """How much an attempt may spool, and what gives way when that is used up. Standard library only.
 
 Trainer, keeper and agent each write one spool of an attempt. All three look at the same files and the same limit, and
-each gives way by itself: log lines and system samples first, then metric points, which are thinned before they are
-dropped; evaluations are kept longest. What is delivered is given back, so a training with a connection hardly uses any
-of it. Nothing ever waits: a record that has no room is dropped and counted (`losses`).
+each gives way by itself: previews first, then log lines and system samples, then metric points, which are thinned
+before they are dropped; evaluations are kept longest. What is delivered is given back, so a training with a connection
+hardly uses any of it. Nothing ever waits: a record that has no room is dropped and counted (`losses`).
 """
 
 import json
@@ -38,6 +38,11 @@ class Gate:
     def is_open(self, share: float) -> bool:
         self.closed = share >= (self.opens_below if self.closed else self.closes_at)
         return not self.closed
+
+
+def previews() -> Gate:
+    """They are large, so each is asked with what the share would be with it."""
+    return Gate(0.40, 0.30)
 
 
 def first_to_go() -> Gate:
@@ -75,6 +80,10 @@ class Budget:
             self.limit_bytes = read_limit(self._folder)
             self._used_bytes = used_bytes(self._folder)
         return self._used_bytes / self.limit_bytes
+
+    def share_with(self, amount_bytes: int, now_ns: int) -> float:
+        """What the share would be with so much more."""
+        return self.share(now_ns) + amount_bytes / self.limit_bytes
 
     def wrote(self, amount_bytes: int) -> None:
         self._used_bytes += amount_bytes

@@ -5,7 +5,7 @@ import hashlib
 import secrets
 from typing import Literal
 
-Prefix = Literal["ws", "rn", "jb", "at", "ds", "tok", "req"]
+Prefix = Literal["ws", "rn", "jb", "at", "af", "ds", "tok", "req"]
 
 
 def new_id(prefix: Prefix) -> str:

@@ -1,7 +1,8 @@
 """Backup of a platform on this machine, while it runs or while it is stopped."""
 
+import os
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 
@@ -31,6 +32,10 @@ async def backup(home: Home, file: Path, with_artifacts: bool, say: Say, progres
     if not home.secrets.exists() or not (home.postgres / "data").exists():
         raise LocalError(f"there is no platform in {home.root}; name its folder with --data-dir")
     home.refuse_half_restored()
+    if with_artifacts and (elsewhere := os.environ.get("TETHER_ARTIFACT_STORE")):
+        raise LocalError(
+            f"the artifacts lie at {elsewhere} (TETHER_ARTIFACT_STORE); back that up, and leave --with-artifacts out"
+        )
     with writing(file) as archive:
         async with _database(home, say) as url, _snapshot(url) as (snapshot, manifest):
             await archive.stream(DUMP, dump(url, snapshot), progress)
@@ -40,7 +45,9 @@ async def backup(home: Home, file: Path, with_artifacts: bool, say: Say, progres
         if with_artifacts:
             for one in sorted(home.artifacts.rglob("*")):
                 if one.is_file() and not one.is_symlink():
-                    archive.copy(ARTIFACTS + str(one.relative_to(home.artifacts)), one, progress)
+                    # A training may drop a checkpoint meanwhile.
+                    with suppress(FileNotFoundError):
+                        archive.copy(ARTIFACTS + str(one.relative_to(home.artifacts)), one, progress)
         done = Manifest(**{**vars(manifest), "artifacts": with_artifacts, "sha256": archive.sha256})
         archive.finish(done)
     return done

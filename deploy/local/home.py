@@ -32,6 +32,11 @@ class Home:
         return self.root / "artifacts"
 
     @property
+    def uploads(self) -> Path:
+        """Files that have not come whole into the artifact store yet."""
+        return self.root / "uploads"
+
+    @property
     def logs(self) -> Path:
         return self.root / "logs"
 

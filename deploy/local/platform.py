@@ -150,8 +150,15 @@ class Platform:
                 "TETHER_LISTEN": address,
                 "TETHER_OPERATOR_TOKEN_SHA256": credentials.operator_token_sha256,
                 **({"TETHER_INGEST_ADDRESS": self.endpoints["metrics"]} if service == "scheduler" else {}),
+                **(self._artifact_folders() if service == "metrics" else {}),
             },
         )
+
+    def _artifact_folders(self) -> dict[str, str]:
+        """In the data directory, unless the operator has named a place of his own."""
+        folders = {"TETHER_ARTIFACT_STORE": self.home.artifacts, "TETHER_ARTIFACT_UPLOADS": self.home.uploads}
+        named = {**os.environ, **self._settings}
+        return {name: str(folder) for name, folder in folders.items() if not named.get(name)}
 
     async def _run(self, program: Program) -> None:
         self._say(f"starting {program.name} on {program.address}")

@@ -10,19 +10,23 @@ from typing import Any
 
 import torch
 from google.protobuf import json_format
+from google.protobuf.message import DecodeError
 from lightning.fabric import Fabric
 
+from protos.common.v1 import inventory_pb2
 from protos.scheduler.v1 import session_pb2
+from protos.training.v1 import training_pb2
 from runner_agent import clock, memory_kills
-from runner_agent.trainer import devices, failures, resume, retention
+from runner_agent.config import StateFolder
+from runner_agent.trainer import auto_batch, devices, failures, resume, retention
 from runner_agent.trainer.checkpoints import CheckpointFolder
 from runner_agent.trainer.control import Control, Release
-from runner_agent.trainer.datasets import loading
-from runner_agent.trainer.loop import MAX_MATRIX_CLASSES, End, Progress, Training
-from runner_agent.trainer.models import registry
+from runner_agent.trainer.datasets import loading, places
+from runner_agent.trainer.loop import MAX_MATRIX_CLASSES, End, Progress, Training, shown
+from runner_agent.trainer.models import initial, registry
 from runner_agent.trainer.models.base import Model
 from runner_agent.trainer.reporter import Reporter
-from runner_agent.trainer.settings import Settings, resolve
+from runner_agent.trainer.settings import AUTO_BATCH, Settings, resolve
 from runner_agent.trainer.spool import Spool, numbers
 
 
@@ -35,7 +39,7 @@ def run(release: Release, control: Control, stopped: Callable[[], bool]) -> None
     try:
         end = _train(release, control, stopped, progress, ending)
         outcome = "KILLED" if end is End.STOP else "FINISHED"
-        message = _message(end, progress)
+        message = _message(end, progress, shown(progress.metrics))
     except loading.Stopped:
         outcome, message = "KILLED", "stopped before its first step"
     except Exception as error:  # whatever ends a training is told with its reason
@@ -69,20 +73,41 @@ def _train(
 ) -> End:
     spec = _spec(release.directory)
     settings = resolve(spec)
-    fabric = devices.prepare(release.simulated, release.gpu_uuids)
+    fabric = devices.prepare(release.simulated, release.gpu_uuids, settings)
     follower = fabric.global_rank > 0
     spool = Path(os.devnull) if follower else release.directory / "spool" / "trainer.jsonl"
     reporter = Reporter(control, Spool(spool, clock.wall_ms, control.say_lost), clock.wall_ms, clock.boottime_ns)
     ending.callback(reporter.finish)
-    loaded = loading.load(settings.location, settings.image_size, settings.validation_share, settings.seed, stopped)
-    found = resume.find(release.directory.parent, spec.resume_from)
+    loaded = loading.load(
+        settings.location,
+        settings.image_size,
+        settings.validation_share,
+        settings.seed,
+        stopped,
+        format_=settings.dataset_format,
+        # The attempt's folder lies two below the runner's.
+        places=places.of(release.directory.parent.parent),
+        say=reporter.line,
+    )
+    found = resume.find(release.directory, spec.resume_from)
     torch.manual_seed(settings.seed)
-    model = registry.build(settings.family, settings.config_json, len(loaded.classes))
-    weights = f"{found.name} of {found.attempt_id}" if found is not None else "random"
-    start = f"going on from {weights} at step {found.step:,}" if found is not None else "with random weights"
+    model = registry.build(settings.family, settings.config_json, len(loaded.classes), settings.image_size)
+    if found is not None:
+        begins = initial.Chosen(f"{found.name} of {found.attempt_id}", "", (), lambda _: "")
+        start = f"going on from {begins.description} at step {found.step:,}"
+    else:
+        begins = initial.choose(spec, release.directory, loaded.classes, settings.image_size)
+        start = f"with {'random weights' if begins.description == 'random' else f'weights {begins.description}'}"
+    note = begins.apply(model)
     for line in _introduction(release, settings, loaded, model, fabric, start):
         reporter.line(line)
-    strategy = retention.Strategy(settings.policy, settings.every_n_evaluations, settings.keep_best)
+    for line in (*(f"warning: {warning}" for warning in begins.warnings), *([note] if note else [])):
+        reporter.line(line)
+    if settings.batch_size == AUTO_BATCH:
+        settings, line = _with_batch_size(settings, spec, release, loaded, model, fabric, found)
+        reporter.line(line)
+    metric = retention.PRIMARY[settings.task]
+    strategy = retention.Strategy(settings.policy, settings.every_n_evaluations, settings.keep_best, metric)
     saved = CheckpointFolder(release.directory / "checkpoints", strategy, reporter.checkpoint)
     training = Training(settings, loaded, model, fabric, reporter, saved, progress, stopped, clock.boottime_ns)
     training.go_on(spec.resume_from.trained_ms, found)
@@ -91,8 +116,39 @@ def _train(
         raise loading.Stopped
     # The sizes are for the keeper, should the kernel end this process for lack of memory.
     sizes = {"batch_size": settings.batch_size, "image_size": settings.image_size}
-    control.say("started", weights=weights, step=progress.step, epoch=progress.epochs, **sizes)
+    chosen = {"weights_source": begins.source, "warnings": list(begins.warnings)} if begins.source else {}
+    control.say("started", weights=begins.description, step=progress.step, epoch=progress.epochs, **sizes, **chosen)
     return training.run()
+
+
+def _with_batch_size(
+    settings: Settings,
+    spec: training_pb2.TrainingSpec,
+    release: Release,
+    loaded: loading.Data,
+    model: Model,
+    fabric: Fabric,
+    going_on: resume.Found | None,
+) -> tuple[Settings, str]:
+    """With the batch size of the training that is gone on with, or one that is found; and a line about it."""
+    if going_on is not None and going_on.batch_size:
+        sized = settings.with_batch_size(going_on.batch_size)
+        line = f"batch size auto: {sized.batch_size}, as found before"
+    else:
+        vram_bytes = _simulated_vram_bytes(release) if release.simulated else 0
+        found = auto_batch.find(settings, spec.architecture, loaded, model, fabric, vram_bytes)
+        sized, line = settings.with_batch_size(found.batch_size), found.line
+    if sized.learning_rate != settings.learning_rate:
+        line += f"; the learning rate follows it to {sized.learning_rate:.2g}"
+    return sized, line
+
+
+def _simulated_vram_bytes(release: Release) -> int:
+    """Of the smallest simulated GPU; 0 where the agent has left no inventory."""
+    inventory = inventory_pb2.Inventory()
+    with contextlib.suppress(OSError, DecodeError):
+        inventory.ParseFromString(StateFolder(release.directory.parent.parent).inventory.read_bytes())
+    return min((gpu.vram_bytes for gpu in inventory.gpus), default=0)
 
 
 def _spec(directory: Path) -> Any:
@@ -109,7 +165,7 @@ def _sizes(release: Release) -> tuple[int, int]:
         settings = resolve(_spec(release.directory))
     except failures.TrainingFailure:
         return 0, 0
-    return settings.batch_size, settings.image_size
+    return max(settings.batch_size, 0), settings.image_size
 
 
 def _introduction(
@@ -140,11 +196,11 @@ def _introduction(
     ]
 
 
-def _message(end: End, progress: Progress) -> str:
+def _message(end: End, progress: Progress, told: str) -> str:
+    """`told` is the primary metric for people; empty where nothing was evaluated."""
     done = f"{progress.step:,} steps ({progress.epochs:,} complete epochs)"
     if end is End.STOP:
         return f"stopped after {done}; a checkpoint of that step is saved"
-    accuracy = f"accuracy {progress.metrics[retention.ACCURACY]:.4f}"
     if end is End.PATIENCE:
-        return f"finished early after {done} without further improvement: {accuracy}"
-    return f"finished after {done}: {accuracy}"
+        return f"finished early after {done} without further improvement: {told}"
+    return f"finished after {done}: {told}"

@@ -1,8 +1,9 @@
 """Saves checkpoints: one safetensors file each, so that loading one never runs code.
 
-Tensors: `model.<name>` (weights and buffers), `optimizer.<parameter>.<state>`, `random.cpu` and, from a GPU,
-`random.cuda` (torch's generators). Metadata, all text: `tether` (a JSON object with step, epoch, architecture, classes,
-preprocessing, and what a later attempt needs to go on: evaluations so far, and the checkpoints kept).
+Tensors: `model.<name>` (weights and buffers), `optimizer.<parameter>.<state>`. Metadata, all text: `tether` (a JSON
+object with step, epoch, architecture, classes, preprocessing, and what a later attempt needs to go on: batch size,
+scale of the loss, evaluations so far, and the checkpoints kept). The learning rate, the order of the images and the
+random numbers follow from the settings and the step.
 """
 
 import hashlib
@@ -29,9 +30,6 @@ def state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tenso
     for name, parameter in model.named_parameters():
         for key, value in optimizer.state.get(parameter, {}).items():
             tensors[f"optimizer.{name}.{key}"] = value
-    tensors["random.cpu"] = torch.get_rng_state()
-    if any(parameter.is_cuda for parameter in model.parameters()):
-        tensors["random.cuda"] = torch.cuda.get_rng_state()
     return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
 
 

@@ -1,14 +1,20 @@
 """The devices of a training: the runner's GPUs, or the CPU where they are simulated. Never silently the CPU."""
 
+import logging
 import os
 import re
 from collections.abc import Sequence
 
 import torch
 from lightning.fabric import Fabric
+from lightning.fabric.plugins import CheckpointIO, ClusterEnvironment, Precision
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.fabric.strategies.ddp import DDPStrategy
 
+from protos.training.v1 import training_pb2
+from runner_agent.trainer import precision
 from runner_agent.trainer.failures import InfrastructureFailure
+from runner_agent.trainer.settings import Settings
 
 # For what stays on the CPU while a GPU trains: gathering batches.
 MAX_CPU_THREADS = 4
@@ -25,20 +31,34 @@ def use_one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def prepare(simulated: bool, gpu_uuids: tuple[str, ...]) -> Fabric:
-    """Lightning on the runner's devices. Called once, before anything touches CUDA.
+def prepare(simulated: bool, gpu_uuids: tuple[str, ...], settings: Settings) -> Fabric:
+    """Lightning on the runner's devices, with a process for each. Called once, before anything touches CUDA.
 
-    Raises InfrastructureFailure where torch cannot use the GPUs.
+    Raises InfrastructureFailure where torch cannot use the GPUs, ConfigurationFailure for a precision that they lack.
     """
     if simulated:
-        return Fabric(accelerator="cpu", devices=1)
+        return start("cpu", 1, settings, ())
     torch.set_num_threads(min(len(os.sched_getaffinity(0)), MAX_CPU_THREADS))
     os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpu_uuids)
     _require_gpus(len(gpu_uuids))
     torch.set_float32_matmul_precision("high")
-    strategy = "ddp" if len(gpu_uuids) > 1 else "auto"
-    # Named, so that variables of a cluster's scheduler on the box are not taken for our own.
-    fabric = Fabric(accelerator="cuda", devices=len(gpu_uuids), strategy=strategy, plugins=LightningEnvironment())
+    count = len(gpu_uuids)
+    return start("cuda", count, settings, [torch.cuda.get_device_capability(index) for index in range(count)])
+
+
+def start(accelerator: str, devices: int, settings: Settings, capabilities: Sequence[tuple[int, int]]) -> Fabric:
+    """Fabric in this process, and further processes where there are several devices."""
+    strategy: DDPStrategy | str = "auto"
+    if devices > 1:
+        # A detector leaves weights out of the loss of images without objects.
+        strategy = DDPStrategy(find_unused_parameters=settings.task == training_pb2.TASK_DETECTION)
+    # The environment is named, so that variables of a cluster's scheduler on the box are not taken for our own.
+    plugins: list[Precision | ClusterEnvironment | CheckpointIO] = [LightningEnvironment()]
+    plugins.append(precision.plugin(settings.precision, capabilities))
+    # What lightning says of its processes is no error of a training, but would be logged as one.
+    for name in ("lightning.fabric", "lightning.pytorch"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    fabric = Fabric(accelerator=accelerator, devices=devices, strategy=strategy, plugins=plugins)
     fabric.launch()
     return fabric
 

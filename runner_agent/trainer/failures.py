@@ -46,6 +46,17 @@ class InfrastructureFailure(TrainingFailure):
     reason = INFRASTRUCTURE
 
 
+class OutOfMemoryFailure(TrainingFailure):
+    """The model does not fit."""
+
+    reason = OUT_OF_MEMORY
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether torch, or a library below it, says that it got no memory."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or _MEMORY.search(str(error)) is not None
+
+
 def explain(
     error: BaseException, *, batch_size: int = 0, image_size: int = 0, memory_killed: bool = False
 ) -> tuple[str, str]:
@@ -57,8 +68,7 @@ def explain(
     if isinstance(error, TrainingFailure):
         return error.reason, error.message
     text = " ".join(str(error).split())[:500] or type(error).__name__
-    short_of_memory = isinstance(error, (torch.OutOfMemoryError, MemoryError)) or _MEMORY.search(text)
-    if short_of_memory or (memory_killed and _KILLED.search(text)):
+    if is_out_of_memory(error) or (memory_killed and _KILLED.search(text)):
         hint = memory_kills.hint(batch_size, image_size)
         return OUT_OF_MEMORY, f"the training ran out of memory ({text}); {hint}"
     if isinstance(error, OSError) or _DISK.search(text):

@@ -4,8 +4,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from protos.training.v1 import training_pb2
+
 # The one-cycle policy (Smith & Topin, https://arxiv.org/abs/1708.07120): a quarter of the way up, then down.
-WARM_UP_SHARE = 0.25
+ONE_CYCLE_WARM_UP_SHARE = 0.25
+# The others': enough for a transformer's first steps to do no harm (https://arxiv.org/abs/1706.02677, section 2.2).
+WARM_UP_SHARE = 0.05
 START_DIVISOR = 25.0
 END_DIVISOR = 1000.0
 
@@ -35,11 +39,25 @@ class Limits:
         return min(1.0, done)
 
 
-def learning_rate(peak: float, share_done: float) -> float:
-    """One cycle: from peak/25 up to the peak, then down to peak/1000, both along a cosine."""
-    if share_done < WARM_UP_SHARE:
-        return _cosine(peak / START_DIVISOR, peak, share_done / WARM_UP_SHARE)
-    return _cosine(peak, peak / END_DIVISOR, (share_done - WARM_UP_SHARE) / (1 - WARM_UP_SHARE))
+def learning_rate(schedule: int, peak: float, share_done: float) -> float:
+    """The learning rate when this share of the training is done, 0 to 1. All begin at peak/25.
+
+    One cycle: up to the peak along a cosine for the first quarter, then down to peak/1000 along one. The others: up to
+    the peak along a line for the first twentieth, then down to peak/1000 along a cosine or a line, or constant.
+    """
+    start, end = peak / START_DIVISOR, peak / END_DIVISOR
+    one_cycle = schedule == training_pb2.SCHEDULE_ONE_CYCLE
+    warm_up = ONE_CYCLE_WARM_UP_SHARE if one_cycle else WARM_UP_SHARE
+    if share_done < warm_up:
+        return (_cosine if one_cycle else _line)(start, peak, share_done / warm_up)
+    if schedule == training_pb2.SCHEDULE_CONSTANT:
+        return peak
+    down = _line if schedule == training_pb2.SCHEDULE_LINEAR else _cosine
+    return down(peak, end, (share_done - warm_up) / (1 - warm_up))
+
+
+def _line(start: float, end: float, share: float) -> float:
+    return start + (end - start) * share
 
 
 def _cosine(start: float, end: float, share: float) -> float:

@@ -5,7 +5,7 @@ step must come at once; Fabric leaves the loop to us and brings devices, precisi
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from itertools import count
@@ -14,21 +14,31 @@ import torch
 from lightning.fabric import Fabric
 from torch import distributed
 
-from runner_agent.trainer import checkpoints, limits, retention
-from runner_agent.trainer.batch import Batch, targets_to
+from protos.training.v1 import training_pb2
+from runner_agent.trainer import checkpoints, limits, precision, retention
+from runner_agent.trainer.batch import Batch
 from runner_agent.trainer.datasets.loading import Data, epoch_batches
-from runner_agent.trainer.evaluation.classification import Classification
+from runner_agent.trainer.evaluation import evaluators, facts, previews
 from runner_agent.trainer.evaluation.run import evaluate
-from runner_agent.trainer.failures import ConfigurationFailure
 from runner_agent.trainer.models.base import Model
-from runner_agent.trainer.pixels import DEVIATION, MEAN, normalise
+from runner_agent.trainer.pixels import DEVIATION, MEAN
 from runner_agent.trainer.reporter import Reporter
 from runner_agent.trainer.resume import Found
 from runner_agent.trainer.settings import Settings
 from runner_agent.trainer.spool import number, numbers
+from runner_agent.trainer.steps import Steps, memory_format
 
 # A matrix of more classes is too large to send and to look at.
 MAX_MATRIX_CLASSES = 200
+
+
+# The primary metrics of the tasks, for people.
+_METRIC_NAMES = {retention.ACCURACY: "accuracy", retention.MAP: "mAP", retention.MIOU: "mIoU"}
+
+
+def shown(metrics: Mapping[str, float]) -> str:
+    """The task's primary metric for people, for example `accuracy 0.9721`; empty where none was measured."""
+    return ", ".join(f"{name} {metrics[metric]:.4f}" for metric, name in _METRIC_NAMES.items() if metric in metrics)
 
 
 class End(IntEnum):
@@ -68,7 +78,7 @@ class Training:
     ) -> None:
         self._settings = settings
         self._data = data
-        self._plain_model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._plain_model = model.to(memory_format=memory_format(model))  # type: ignore[call-overload]
         self._fabric = fabric
         self._reporter = reporter
         self._saved = saved
@@ -76,18 +86,14 @@ class Training:
         self._stopped = stopped
         self._boottime_ns = boottime_ns
         self._batch_size = min(settings.batch_size, len(data.train))
-        if self._batch_size < fabric.world_size:
-            raise ConfigurationFailure(
-                f"a batch of {self._batch_size} images cannot be shared by {fabric.world_size} GPUs; choose a larger "
-                "batch_size or add images"
-            )
         self._steps_per_epoch = len(data.train) // self._batch_size
         self._limits = limits.Limits(settings.epochs, settings.steps, settings.minutes)
         self._scores: list[float] = []
         self._evaluated_step = 0
         # What earlier attempts have trained.
         self._trained_ns = 0
-        self._model, self._optimizer = fabric.setup(self._plain_model, self._make_optimizer())
+        self._steps = Steps(settings, self._batch_size, self._plain_model, fabric)
+        self._previews: tuple[int, ...] | None = None if settings.previews else ()
 
     def go_on(self, trained_ms: int, found: Found | None) -> None:
         """Repeat a training after `trained_ms` of earlier attempts, from a checkpoint where there is one.
@@ -97,7 +103,8 @@ class Training:
         self._trained_ns = trained_ms * 1_000_000
         if found is None:
             return
-        found.restore(self._plain_model, self._optimizer, self._data.classes)
+        scaler = precision.scaler_of(self._fabric)
+        found.restore(self._plain_model, self._steps.optimizer, self._data.classes, scaler)
         self._saved.take_up(found.history)
         self._scores, self._evaluated_step = list(found.scores), found.evaluated_step
         self._progress.step, self._progress.metrics = found.step, dict(found.metrics)
@@ -107,8 +114,11 @@ class Training:
         """Train until a limit, the patience or a stop; the newest state is saved when this returns."""
         began_ns = self._boottime_ns() - self._trained_ns
         interval = self._settings.evaluation_interval_steps or self._steps_per_epoch
-        rank, processes = self._fabric.global_rank, self._fabric.world_size
-        self._model.train()
+        told = facts.of(
+            self._settings, self._data, self._plain_model, self._fabric, self._batch_size, self._steps_per_epoch
+        )
+        self._reporter.facts(told)
+        self._plain_model.train()
         if self._progress.step:
             end = self._first_end(interval, self._boottime_ns() - began_ns)
             if end is not End.NOT_YET:
@@ -117,9 +127,8 @@ class Training:
         for epoch in count(complete + 1):
             batches = epoch_batches(self._data.train, self._batch_size, self._settings.seed, epoch)
             batches, skipped = batches[skipped:], 0
-            for batch in self._data.source.batches([chosen[rank::processes] for chosen in batches]):
-                elapsed_ns = self._boottime_ns() - began_ns
-                self._step(batch, epoch, elapsed_ns)
+            for parts in self._steps.batches(self._data.source.batches(self._steps.shares(batches))):
+                self._step(parts, epoch, self._boottime_ns() - began_ns)
                 end = self._agree(self._end(self._boottime_ns() - began_ns))
                 if end is not End.STOP and (end is End.LIMIT or self._progress.step % interval == 0):
                     end = max(end, self._evaluate(epoch, last=end is End.LIMIT))
@@ -140,27 +149,10 @@ class Training:
             end = max(end, End.PATIENCE)
         return end
 
-    def _make_optimizer(self) -> torch.optim.Optimizer:
-        # Decaying biases and normalisation does harm (https://arxiv.org/abs/1812.01187, section 3.1).
-        decayed = [parameter for parameter in self._plain_model.parameters() if parameter.ndim > 1]
-        others = [parameter for parameter in self._plain_model.parameters() if parameter.ndim <= 1]
-        groups = [
-            {"params": decayed, "weight_decay": self._settings.weight_decay},
-            {"params": others, "weight_decay": 0.0},
-        ]
-        return torch.optim.AdamW(groups, lr=self._settings.learning_rate, fused=True)
-
-    def _step(self, batch: Batch, epoch: int, elapsed_ns: int) -> None:
+    def _step(self, parts: Sequence[Batch], epoch: int, elapsed_ns: int) -> None:
         done = self._limits.share_done(self._progress.step, elapsed_ns, self._steps_per_epoch)
-        learning_rate = limits.learning_rate(self._settings.learning_rate, done)
-        for group in self._optimizer.param_groups:
-            group["lr"] = learning_rate
-        device = self._fabric.device
-        pixels = normalise(batch.pixels.to(device, non_blocking=True))
-        loss, _ = self._model(pixels, targets_to(batch.targets, device))
-        self._optimizer.zero_grad()
-        self._fabric.backward(loss)
-        self._optimizer.step()
+        learning_rate = limits.learning_rate(self._settings.schedule, self._settings.learning_rate, done)
+        loss = self._steps.take(parts, self._progress.step + 1, learning_rate)
         self._progress.step += 1
         self._progress.epochs = self._progress.step // self._steps_per_epoch
         self._reporter.step(self._progress.step, epoch, loss, learning_rate)
@@ -184,13 +176,16 @@ class Training:
         """Evaluate, tell, and save where the strategy says so; says whether the training ends because of it."""
         fabric, step = self._fabric, self._progress.step
         held_out = self._data.validation[fabric.global_rank :: fabric.world_size]
-        size = 2 * self._batch_size
+        # Without gradients twice as many images fit.
+        size = 2 * self._steps.part_size()
         batches = [held_out[start : start + size] for start in range(0, len(held_out), size)]
         # Several processes that wait for each other's counts cannot leave half-way.
         stopped = self._stopped if fabric.world_size == 1 else bool
         classes = self._data.classes
         matrix = self._settings.confusion_matrix and len(classes) <= MAX_MATRIX_CLASSES
-        evaluator = Classification(classes, fabric.device, matrix=matrix)
+        evaluator = evaluators.make(
+            self._settings.task, classes, fabric.device, with_matrix=matrix, previews=self._preview_images()
+        )
         found = evaluate(self._plain_model, self._data.source.batches(batches), evaluator, fabric, stopped)
         if found is None:
             return End.STOP
@@ -201,7 +196,7 @@ class Training:
         of_epochs = f"/{self._settings.epochs}" if self._settings.epochs else ""
         self._reporter.line(
             f"epoch {epoch}{of_epochs} step {step} loss {self._reporter.last_loss:.4f} "
-            f"validation loss {metrics[retention.LOSS]:.4f} accuracy {metrics[retention.ACCURACY]:.4f}"
+            f"validation loss {metrics[retention.LOSS]:.4f} {shown(metrics)}"
         )
         if not math.isfinite(metrics[retention.LOSS]):
             self._reporter.line("warning: the loss is not a number any more; choose a lower learning_rate")
@@ -211,6 +206,13 @@ class Training:
             self._save(epoch, metrics, final=last or impatient)
         return End.PATIENCE if impatient and not last else End.NOT_YET
 
+    def _preview_images(self) -> tuple[int, ...]:
+        """Indices of the preview images, which are told when they are first asked for."""
+        if self._previews is None:
+            self._previews = previews.choose(self._data, self._settings.seed)
+            self._reporter.preview_images(previews.images(self._data, self._previews))
+        return self._previews
+
     def _save(self, epoch: int, metrics: dict[str, float], *, final: bool = True) -> None:
         """Save the state of this step. A disk that does not take it ends the training only where it is the last."""
         step = self._progress.step
@@ -218,6 +220,7 @@ class Training:
         if not self._fabric.is_global_zero or self._saved.has(step):
             return
         about = {
+            "task": training_pb2.Task.Name(self._settings.task),
             "architecture_id": self._settings.architecture_id,
             "family": self._settings.family,
             "config_json": self._settings.config_json,
@@ -226,6 +229,8 @@ class Training:
             "mean": MEAN,
             "deviation": DEVIATION,
             "seed": self._settings.seed,
+            "batch_size": self._settings.batch_size,
+            "scaler": self._fabric.strategy.precision.state_dict(),
             "evaluated": {
                 "step": self._evaluated_step,
                 "metrics": numbers(self._progress.metrics),
@@ -233,7 +238,7 @@ class Training:
             },
         }
         try:
-            self._saved.save(step, epoch, metrics, checkpoints.state(self._plain_model, self._optimizer), about)
+            self._saved.save(step, epoch, metrics, checkpoints.state(self._plain_model, self._steps.optimizer), about)
         except OSError as error:
             if final:
                 raise

@@ -1,10 +1,10 @@
-"""Goes on from a checkpoint that an earlier attempt on this box has saved. Loading one never runs code."""
+"""Goes on from a checkpoint of an earlier attempt, of this job or of another. Loading one never runs code."""
 
 import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ from protos.training.v1 import training_pb2
 from runner_agent.trainer.failures import DatasetFailure, InfrastructureFailure
 from runner_agent.trainer.retention import Saved
 
+# Below an attempt's folder: what the agent has fetched for it.
+INPUTS = "inputs"
 # Plain names: a checkpoint names others, whose files may be removed later.
 _ATTEMPT_ID = re.compile(r"[A-Za-z0-9_-]{1,100}")
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,100}\.safetensors")
@@ -37,9 +39,19 @@ class Found:
     # All that were saved up to this one, with the attempts that saved them.
     history: Sequence[tuple[Saved, str]]
     tensors: Mapping[str, Tensor]
+    # Images per optimiser step; None in files of earlier versions.
+    batch_size: int | None = None
+    # State of what scales the loss; empty where nothing did.
+    scaler: Mapping[str, float] = field(default_factory=dict)
 
-    def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer, classes: tuple[str, ...]) -> None:
-        """Weights, optimiser and random generators as they were. Raises DatasetFailure and InfrastructureFailure."""
+    def restore(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        classes: tuple[str, ...],
+        scaler: torch.amp.GradScaler | None = None,
+    ) -> None:
+        """Weights, optimiser and scale of the loss as they were. Raises DatasetFailure and InfrastructureFailure."""
         if self.classes != classes:
             raise DatasetFailure(
                 f"the dataset has other classes than when checkpoint {self.name} was saved; submit the job again to "
@@ -53,26 +65,36 @@ class Found:
         for name, parameter in model.named_parameters():
             for key, tensor in _below(f"{name}.", saved).items():
                 optimizer.state[parameter][key] = _like(parameter, tensor)
-        torch.set_rng_state(self.tensors["random.cpu"])
-        if "random.cuda" in self.tensors and torch.cuda.is_available():
-            torch.cuda.set_rng_state(self.tensors["random.cuda"])
+        if scaler is not None and self.scaler:
+            scaler.load_state_dict(dict(self.scaler))
 
 
-def find(attempts: Path, resume_from: training_pb2.ResumeFrom) -> Found | None:
-    """Read what an attempt is to go on from; None where it starts anew. `attempts` holds the folders of all attempts.
+def find(attempt: Path, resume_from: training_pb2.ResumeFrom) -> Found | None:
+    """Read what an attempt is to go on from; None where it starts anew. `attempt` is its folder, beside earlier ones'.
 
     Raises InfrastructureFailure where the file is gone, damaged or another one.
     """
     if not resume_from.attempt_id:
         return None
-    name, attempt_id = resume_from.checkpoint, resume_from.attempt_id
+    found = read(attempt, resume_from.attempt_id, resume_from.checkpoint, resume_from.sha256)
+    # Another job's checkpoints stay its own: none of them is removed because of what this one saves.
+    return replace(found, history=()) if resume_from.job_id else found
+
+
+def read(attempt: Path, attempt_id: str, name: str, sha256: str) -> Found:
+    """A checkpoint of an attempt on this box, or one that was fetched for this `attempt`.
+
+    Raises InfrastructureFailure where the file is gone, damaged or another one.
+    """
     if not (_ATTEMPT_ID.fullmatch(attempt_id) and _NAME.fullmatch(name)):
         raise _unreadable(name[:100], attempt_id[:100], "its name is not that of a checkpoint")
-    path = attempts / attempt_id / "checkpoints" / name
+    path = attempt / INPUTS / name
+    if not path.exists():
+        path = attempt.parent / attempt_id / "checkpoints" / name
     try:
         # Not mapped into memory: there, a disk that fails would end the process instead of raising.
         content = path.read_bytes()
-        if resume_from.sha256 and hashlib.sha256(content).hexdigest() != resume_from.sha256:
+        if sha256 and hashlib.sha256(content).hexdigest() != sha256:
             raise _unreadable(name, attempt_id, "the file has changed since it was saved")
         return _found(name, attempt_id, _about(content), safetensors.torch.load(content))
     except OSError as error:
@@ -104,6 +126,8 @@ def _found(name: str, attempt_id: str, about: Mapping[str, Any], tensors: Mappin
         scores=[float(score) for score in about["evaluated"]["scores"]],
         history=history,
         tensors=tensors,
+        batch_size=int(about["batch_size"]) if "batch_size" in about else None,
+        scaler=about.get("scaler") or {},
     )
 
 

@@ -8,6 +8,15 @@ from protos.training.v1 import training_pb2
 
 LOSS = "validation/loss"
 ACCURACY = "validation/accuracy"
+MAP = "validation/map"
+MIOU = "validation/miou"
+
+# Task → its primary metric: what BEST_METRIC and the patience go by. Higher is better.
+PRIMARY: Mapping[int, str] = {
+    training_pb2.TASK_CLASSIFICATION: ACCURACY,
+    training_pb2.TASK_DETECTION: MAP,
+    training_pb2.TASK_SEGMENTATION: MIOU,
+}
 
 
 @dataclass(frozen=True)
@@ -25,11 +34,13 @@ class Strategy:
     policy: int
     every_n_evaluations: int = 1
     keep_best: int = 1
+    # The task's; see PRIMARY.
+    metric: str = ACCURACY
 
     def score(self, metrics: Mapping[str, float]) -> float:
         """How good an evaluation is by the strategy's measure; higher is better, not-a-number is worst."""
         lowest_loss = self.policy == training_pb2.CHECKPOINT_POLICY_LOWEST_VALIDATION_LOSS
-        score = -metrics[LOSS] if lowest_loss else metrics[ACCURACY]
+        score = -metrics[LOSS] if lowest_loss else metrics[self.metric]
         return -math.inf if math.isnan(score) else score
 
     def due(self, evaluation: int, *, last: bool) -> bool:

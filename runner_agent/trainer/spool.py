@@ -9,7 +9,7 @@ from typing import Any
 
 from runner_agent import clock, spool_budget
 from runner_agent.line_file import LineFile
-from runner_agent.losses import DISK_FULL, EVALUATIONS, POINTS, SPOOL_FULL, Loss, Losses
+from runner_agent.losses import DISK_FULL, EVALUATIONS, POINTS, PREVIEWS, SPOOL_FULL, Loss, Losses
 
 # Evaluations that wait for a disk that is full.
 MOST_KEPT = 200
@@ -32,8 +32,9 @@ class Spool:
     """An append-only file of records; a record's sequence is its line number, from 1.
 
     Lines are written whole, with one call. A record that has no room is dropped and told to `lost`, at most once a
-    second: a training waits for no disk, and does not fail for its records. Points are thinned first, then dropped;
-    evaluations, and the points that belong to them, stay longest, and are tried again where the disk refuses them.
+    second: a training waits for no disk, and does not fail for its records. Previews go first; points are thinned, then
+    dropped; evaluations, and the points that belong to them, stay longest, and are tried again where the disk refuses
+    them.
     """
 
     def __init__(
@@ -52,7 +53,7 @@ class Spool:
         self._lost = lost
         self._boottime_ns = boottime_ns
         self._thinning, self._points = spool_budget.thinning(), spool_budget.points()
-        self._evaluations = spool_budget.evaluations()
+        self._evaluations, self._previews = spool_budget.evaluations(), spool_budget.previews()
         self._thinned = 0
         # Lines that are tried again, with their kinds and moments.
         self._kept: list[tuple[str, int, bytes]] = []
@@ -67,21 +68,41 @@ class Spool:
         ]
         self._write(lines, precious=precious)
 
-    def evaluation(
-        self, step: int, epoch: int, metrics: Mapping[str, float], matrix: tuple[Sequence[str], Sequence[int]] | None
-    ) -> None:
-        """Append an evaluation, with its confusion matrix (classes, counts row by row) if there is one."""
-        evaluation: dict[str, Any] = {"step": step, "epoch": epoch, "metrics": numbers(metrics)}
-        if matrix is not None:
-            evaluation["confusion_matrix"] = {"classes": list(matrix[0]), "counts": list(matrix[1])}
+    def evaluation(self, evaluation: Mapping[str, Any], predictions: Sequence[Mapping[str, Any]] = ()) -> None:
+        """Append a `tether.metrics.v1.Evaluation`, with what it says of the preview images where there is room."""
         at_ms = self._wall_ms()
+        if predictions:
+            line = _line({"at_ms": at_ms, "evaluation": {**evaluation, "predictions": predictions}})
+            if self._add_preview(line, at_ms, len(predictions)):
+                return
         self._write([(EVALUATIONS, at_ms, _line({"at_ms": at_ms, "evaluation": evaluation}))], precious=True)
+
+    def preview_image(self, image: Mapping[str, Any]) -> None:
+        """Append a `tether.metrics.v1.PreviewImage` if there is room."""
+        at_ms = self._wall_ms()
+        self._add_preview(_line({"at_ms": at_ms, "preview_image": image}), at_ms, 1)
+
+    def facts(self, facts: Mapping[str, Any]) -> None:
+        """Append `tether.metrics.v1.TrainingFacts`."""
+        at_ms = self._wall_ms()
+        self._write([(EVALUATIONS, at_ms, _line({"at_ms": at_ms, "facts": facts}))], precious=True)
 
     def finish(self) -> None:
         """Try once more what the disk refused, and tell what is lost."""
         kept, self._kept = self._kept, []
         self._drop(kept[self._append(kept) :], DISK_FULL)
         self._tell()
+
+    def _add_preview(self, line: bytes, at_ms: int, previews: int) -> bool:
+        """Whether the line was written; if not, so many previews are counted as dropped."""
+        # What waits for the disk comes first.
+        self._write([], precious=True)
+        share = 0.0 if self._budget is None else self._budget.share_with(len(line), self._boottime_ns())
+        has_room = self._previews.is_open(share)
+        if has_room and not self._kept and self._append([(PREVIEWS, at_ms, line)]):
+            return True
+        self._losses.add(Loss(PREVIEWS, previews, at_ms, at_ms, DISK_FULL if has_room else SPOOL_FULL))
+        return False
 
     def _write(self, lines: list[tuple[str, int, bytes]], *, precious: bool) -> None:
         if self._kept:

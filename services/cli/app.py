@@ -37,7 +37,7 @@ GROUPS: dict[str, Group] = {
     "train": Group("train", "Run a training and watch it live.", _TRAIN),
     "jobs": Group("jobs", "Trainings: list, show, watch, stop, logs.", _TRAIN),
     "datasets": Group("datasets", "Name datasets that lie on a box, and check them.", _TRAIN),
-    "metrics": Group("metrics", "Curves of a training as charts in the terminal.", _LOOK),
+    "metrics": Group("metrics", "Curves of a training: charts in the terminal, files with every point.", _LOOK),
     "usage": Group("usage", "Compute minutes: used, charged, recomputed.", _LOOK),
     "events": Group("events", "Everything that happens: follow it, export it, ask it in SQL.", _LOOK),
     "runners": Group("runners", "GPU boxes: list, add, suspend, watch.", _ADMIN),

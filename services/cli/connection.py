@@ -10,6 +10,7 @@ import grpc
 import typer
 
 from protos.eventlog.v1.eventlog_pb2_grpc import EventLogServiceStub, WebhookServiceStub
+from protos.metrics.v1.artifact_pb2_grpc import ArtifactServiceStub
 from protos.metrics.v1.evaluation_pb2_grpc import EvaluationServiceStub
 from protos.metrics.v1.metrics_pb2_grpc import MetricsServiceStub
 from protos.quota.v1.quota_pb2_grpc import QuotaServiceStub
@@ -138,6 +139,10 @@ class Platform:
     @cached_property
     def evaluations(self) -> EvaluationServiceStub:
         return EvaluationServiceStub(self._channel("metrics"))
+
+    @cached_property
+    def artifacts(self) -> ArtifactServiceStub:
+        return ArtifactServiceStub(self._channel("metrics"))
 
     @cached_property
     def eventlog(self) -> EventLogServiceStub:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import grpc
 
+_AUGMENTATION = "augmentations."
 # Fields of requests → what the person typed.
 _OPTIONS = {
     "hyperparameters.batch_size": "--batch-size",
@@ -12,6 +13,13 @@ _OPTIONS = {
     "hyperparameters.learning_rate": "--learning-rate",
     "hyperparameters.weight_decay": "--weight-decay",
     "hyperparameters.validation_share": "--validation-share",
+    "hyperparameters.accumulate_batches": "--accumulate",
+    "hyperparameters.auto_batch_vram_share": "--vram-share",
+    "hyperparameters.gradient_clip_norm": "--gradient-clip",
+    "weights.source": "--weights",
+    "weights.name": "--weights",
+    "weights.checkpoint": "--from-checkpoint",
+    "weights.checkpoint.job_id": "--from-checkpoint",
     "checkpoint_strategy.evaluation_interval_steps": "--evaluation-interval",
     "checkpoint_strategy.every_n_evaluations": "--every-n-evaluations",
     "checkpoint_strategy.keep_best": "--keep-best",
@@ -19,7 +27,10 @@ _OPTIONS = {
     "limits.steps": "--steps",
     "limits.minutes": "--minutes",
     "limits.early_stopping_patience": "--patience",
+    "limits.retries": "--retries",
+    "limits.stall_minutes": "--stall-minutes",
     "period": "--month",
+    "search": "--search",
     "as_of": "--at",
     "filter.types": "--type",
     "filter.workspace_id": "--workspace",
@@ -84,4 +95,7 @@ def _in_options(error: "grpc.Call", said: str) -> str:
     invalid = InvalidField()
     if status is None or not status.details or not status.details[0].Unpack(invalid):
         return said
-    return said.replace(invalid.field, _OPTIONS.get(invalid.field, invalid.field), 1)
+    option = _OPTIONS.get(invalid.field, invalid.field)
+    if invalid.field.startswith(_AUGMENTATION):
+        option = f"--augment {invalid.field.removeprefix(_AUGMENTATION).replace('_', '-')}"
+    return said.replace(invalid.field, option, 1)

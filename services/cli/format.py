@@ -14,6 +14,10 @@ _KIB = 1024
 # Sums and differences of a diverging training's values must stay numbers.
 _LARGEST = 1e150
 _BLOCKS = "▁▂▃▄▅▆▇█"
+# The metric of each task that tells most, and the loss: what is shown where there is little room.
+PRIMARY = ("validation/accuracy", "validation/map", "validation/miou")
+LOSS = "validation/loss"
+_ABBREVIATIONS = {"map": "mAP", "miou": "mIoU", "iou": "IoU", "ar": "AR", "f1": "F1"}
 
 
 def count(number_: int, unit: str) -> str:
@@ -106,14 +110,19 @@ def number(value: float) -> str:
 
 
 def metric_name(name: str) -> str:
-    """`validation/accuracy` is `accuracy` to people."""
-    return name.removeprefix("validation/").replace("_", " ")
+    """`validation/accuracy` is `accuracy` to people, `validation/map_50` is `mAP 50`."""
+    return " ".join(_ABBREVIATIONS.get(word, word) for word in name.removeprefix("validation/").split("_"))
 
 
 def metrics(values: Mapping[str, float]) -> str:
-    """`accuracy 0.9833, loss 0.0612`; the quality before the loss."""
-    names = sorted(values, key=lambda name: (name.endswith("loss"), name))
+    """`accuracy 0.9833, loss 0.0612`: the task's own metric and the loss; where there is neither, all."""
+    names = [name for name in (*PRIMARY, LOSS) if name in values] or by_importance(values)
     return ", ".join(f"{metric_name(name)} {number(values[name])}" for name in names)
+
+
+def by_importance(values: Mapping[str, float]) -> list[str]:
+    """Names of metrics: the task's own, the others, the loss."""
+    return sorted(values, key=lambda name: (name not in PRIMARY, name.endswith("loss"), name))
 
 
 def gpus(inventory: Inventory) -> str:
@@ -188,7 +197,7 @@ def rate_short(micros: int) -> str:
 
 def best_metric(values: Mapping[str, float]) -> tuple[str, str]:
     """Name and value of the metric that tells most: `accuracy`, `0.9833`; the loss only where there is no other."""
-    names = sorted(values, key=lambda name: (name.endswith("loss"), name))
+    names = by_importance(values)
     return (metric_name(names[0]), number(values[names[0]])) if names else ("", "")
 
 
@@ -198,7 +207,7 @@ def measured(name: str, value: float) -> str:
         return str(value)
     if name.endswith("_bytes"):
         return size(int(value))
-    for ending, unit in (("_percent", " %"), ("_celsius", " °C"), ("_watts", " W")):
+    for ending, unit in (("_percent", " %"), ("_celsius", " °C"), ("_watts", " W"), ("_mhz", " MHz")):
         if name.endswith(ending):
             return f"{value:.0f}{unit}"
     return number(value)

@@ -1,42 +1,40 @@
 """One job in full: what was asked, what came of it, where it lies, what it cost, and what happened in order."""
 
-from collections.abc import Callable
 from itertools import groupby
-from typing import TypeVar
+from typing import Any
 
-import grpc
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from protos.eventlog.v1.eventlog_pb2 import EventFilter, EventRecord, ReadEventsRequest
-from protos.metrics.v1.evaluation_pb2 import GetConfusionMatrixRequest
+from protos.metrics.v1.metrics_pb2 import ListSeriesRequest
 from protos.quota.v1.quota_pb2 import Charge, ListChargesRequest
 from protos.scheduler.v1 import job_pb2 as pb
-from protos.training.v1.training_pb2 import CheckpointPolicy, ConfusionMatrix, TrainingSpec
+from protos.training.v1.training_pb2 import (
+    CheckpointPolicy,
+    Hyperparameters,
+    Optimizer,
+    Precision,
+    Schedule,
+    TrainingSpec,
+    WeightsSource,
+)
+from services.cli import evaluation_view
 from services.cli import format as fmt
 from services.cli.connection import Platform
-from services.cli.errors import PlatformError
+from services.cli.jobs_resume import places
 from services.cli.live_state import LiveState
+from services.cli.metrics import refusals
 from services.cli.states import job_state
 from services.cli.tables import facts, table
-from services.cli.words import reason, sentence
+from services.cli.words import reason, sentence, weights
 
-# What a part that adorns may answer without spoiling the rest.
-_MISSING = (
-    grpc.StatusCode.UNAVAILABLE,
-    grpc.StatusCode.UNIMPLEMENTED,
-    grpc.StatusCode.DEADLINE_EXCEEDED,
-    grpc.StatusCode.NOT_FOUND,
-    grpc.StatusCode.PERMISSION_DENIED,
-    grpc.StatusCode.FAILED_PRECONDITION,
-)
-_MAX_MATRIX = 20
 # Runs of evaluations and checkpoints longer than this are folded to their first and last.
 _LONGEST_RUN, _RUN_HEAD, _RUN_TAIL = 10, 2, 4
+_ENUMS: dict[str, Any] = {"Optimizer": Optimizer, "Schedule": Schedule, "Precision": Precision}
+# Hyperparameters of which zero is a value; the others have a default instead.
+_ZERO_MEANS_ZERO = ("weight_decay", "seed")
 _RUNS = ("EvaluationCompleted", "CheckpointSaved")
-
-T = TypeVar("T")
 
 
 def details(platform: Platform, job: pb.Job, now_ms: int, as_of_position: int = 0) -> RenderableType:
@@ -47,43 +45,16 @@ def details(platform: Platform, job: pb.Job, now_ms: int, as_of_position: int = 
     parts: list[RenderableType] = [_head(job, now_ms), *_section("Settings", _settings(job.spec))]
     if job.checkpoints:
         parts += _section("Checkpoints", _checkpoints(job))
-    if job.spec.advanced_evaluation.confusion_matrix and job.evaluated_step:
-        request = GetConfusionMatrixRequest(job_id=job.job_id, step=job.evaluated_step if as_of_position else 0)
-        answer = _optional(lambda: platform.evaluations.GetConfusionMatrix(request))
-        if answer is not None and answer.matrix.classes:
-            title = f"Confusion matrix of step {answer.step} (rows: predictions, columns: ground truth)"
-            parts += _section(title, confusion_matrix(answer.matrix))
+    if job.evaluated_step:
+        for title, content in evaluation_view.sections(platform, job, past=bool(as_of_position)):
+            parts += _section(title, content)
+    if not as_of_position:
+        listed = evaluation_view.optional(lambda: platform.metrics.ListSeries(ListSeriesRequest(job_id=job.job_id)))
+        if listed is not None and listed.refused:
+            parts += _section("Refused of what it reported", Text("\n".join(refusals(listed)), "yellow"))
     parts += _section("Cost", _cost(platform, job, now_ms, past=bool(as_of_position)))
     parts += _section("Events", _events(platform, job, as_of_position))
     return Group(*parts)
-
-
-def confusion_matrix(matrix: ConfusionMatrix) -> RenderableType:
-    """Counts shaded by their share of the ground truth: the diagonal green, mistakes red."""
-    count = len(matrix.classes)
-    if count > _MAX_MATRIX:
-        return Text(f"{count} classes are too many for a terminal; use --json of a client, or the page", "dim")
-    made = Table(box=None, pad_edge=False, padding=(0, 1), header_style="dim")
-    made.add_column("", style="dim", no_wrap=True)
-    for name in matrix.classes:
-        made.add_column(name, justify="right", no_wrap=True)
-    truths = [sum(matrix.counts[row * count + column] for row in range(count)) for column in range(count)]
-    for row, name in enumerate(matrix.classes):
-        cells = []
-        for column in range(count):
-            number = matrix.counts[row * count + column]
-            cells.append(_cell(number, number / truths[column] if truths[column] else 0.0, row == column))
-        made.add_row(Text(name), *cells)
-    return made
-
-
-def _cell(number: int, share: float, right: bool) -> Text:
-    if not number:
-        return Text("·", "dim")
-    # From a third of full colour, so that a single mistake among many is still seen.
-    strength = round(80 + 140 * min(share if right else share * 4, 1.0))
-    colour = f"rgb(0,{strength},60)" if right else f"rgb({strength},40,40)"
-    return Text(f" {number} ", f"bold white on {colour}")
 
 
 def _head(job: pb.Job, now_ms: int) -> RenderableType:
@@ -101,12 +72,18 @@ def _head(job: pb.Job, now_ms: int) -> RenderableType:
         ("result", Text(fmt.metrics(job.metrics), "bold green") if job.metrics else ""),
         ("runner", Text(job.runner_name) + simulated if job.runner_name else ""),
         ("submitted", f"{fmt.moment(job.submitted_at_ms)} by {job.submitted_by}"),
-        ("started", fmt.moment(interval.started_at_ms) if interval.started_at_ms else ""),
+        ("started", f"{fmt.moment(interval.started_at_ms)}{_start(job)}" if interval.started_at_ms else ""),
         ("took", ", ".join(part for part in (took, steps) if part)),
         *(_earlier(number, one) for number, one in enumerate(job.earlier_attempts, 1)),
         *(("warning", Text(warning, "yellow")) for warning in job.warnings),
         ("id", Text(job.job_id, "dim")),
     )
+
+
+def _start(job: pb.Job) -> str:
+    """Empty where an earlier version did not tell."""
+    batch = f", {fmt.count(job.batch_size, 'image')} a step" if job.batch_size else ""
+    return f", {weights(job.weights, job.weights_source)}{batch}" if job.weights else batch
 
 
 def _earlier(number: int, one: pb.EarlierAttempt) -> tuple[str, Text]:
@@ -138,30 +115,62 @@ def _settings(spec: TrainingSpec) -> RenderableType:
         ("architecture", spec.architecture.architecture_id),
         ("until", until),
         ("repeats", f"up to {limits.retries}, where the box lets it down" if limits.retries else ""),
+        ("begins with", _begins(spec)),
         ("hyperparameters", _hyperparameters(hyper)),
+        ("augmentations", _augmentations(spec)),
         ("checkpoints", f"{fmt.words(CheckpointPolicy, policy, 'CHECKPOINT_POLICY_')}, evaluated {every}"),
         ("evaluation", ", ".join(extra)),
     )
 
 
-def _hyperparameters(hyper: object) -> str:
-    fields = hyper.DESCRIPTOR.fields  # type: ignore[attr-defined]
-    return ", ".join(f"{field.name.replace('_', ' ')} {getattr(hyper, field.name):g}" for field in fields)
+def _hyperparameters(hyper: Hyperparameters) -> str:
+    """`batch size auto, optimizer adamw`; what was left to the box by an earlier version is left out."""
+    words = []
+    for field in hyper.DESCRIPTOR.fields:
+        value = getattr(hyper, field.name)
+        if field.enum_type is not None:
+            shown = fmt.words(_ENUMS[field.enum_type.name], value, f"{field.name.upper()}_") if value else ""
+        elif value == -1:
+            shown = "auto" if field.name == "batch_size" else "never"
+        else:
+            shown = f"{value:g}" if value or field.name in _ZERO_MEANS_ZERO else ""
+        if shown:
+            words.append(f"{field.name.replace('_', ' ')} {shown}")
+    return ", ".join(words)
+
+
+def _augmentations(spec: TrainingSpec) -> str:
+    fields = spec.augmentations.DESCRIPTOR.fields
+    values = [(field.name.replace("_", " "), getattr(spec.augmentations, field.name)) for field in fields]
+    found = ", ".join(f"{name} {value:g}" for name, value in values if value)
+    return found or ("none" if spec.HasField("augmentations") else "")
+
+
+def _begins(spec: TrainingSpec) -> str:
+    """What it was to begin with; what came of it is told by its start."""
+    begins, asked = spec.resume_from, spec.weights
+    if begins.job_id:
+        return f"step {begins.step} of job {begins.job_id} ({begins.checkpoint})"
+    if asked.source == WeightsSource.WEIGHTS_SOURCE_CHECKPOINT:
+        return f"weights of {asked.checkpoint.name} of job {asked.checkpoint.job_id}"
+    if asked.source == WeightsSource.WEIGHTS_SOURCE_PRETRAINED:
+        return f"pretrained weights {asked.name}".rstrip()
+    return "random weights" if asked.source == WeightsSource.WEIGHTS_SOURCE_RANDOM else ""
 
 
 def _checkpoints(job: pb.Job) -> RenderableType:
-    made = table("step", "epoch", "metrics", "size", "path", right=("step", "epoch", "size"))
+    made = table("step", "epoch", "metrics", "size", "path", "lies on", right=("step", "epoch", "size"))
     for one in job.checkpoints:
         path = Text(one.path or one.name)
         metrics = Text(fmt.metrics(one.metrics)).append("  best" if one.best else "", "green")
-        made.add_row(f"{one.step:,}", str(one.epoch), metrics, fmt.size(one.bytes), path)
+        made.add_row(f"{one.step:,}", str(one.epoch), metrics, fmt.size(one.bytes), path, places(job, one))
     return made
 
 
 def _cost(platform: Platform, job: pb.Job, now_ms: int, past: bool) -> RenderableType:
     request = ListChargesRequest(job_id=job.job_id)
     # A charge is told as it is now; of the past the job itself tells.
-    charges = None if past else _optional(lambda: list(platform.quota.ListCharges(request).charges))
+    charges = None if past else evaluation_view.optional(lambda: list(platform.quota.ListCharges(request).charges))
     if charges:
         return _charge(charges[0])
     if not job.interval.started_at_ms:
@@ -188,7 +197,7 @@ def _events(platform: Platform, job: pb.Job, to_position: int) -> RenderableType
         stream = platform.eventlog.ReadEvents(ReadEventsRequest(to_position=to_position, filter=wanted))
         return [record for response in stream for record in response.events]
 
-    records = _optional(read)
+    records = evaluation_view.optional(read)
     if records is None:
         return Text("cannot be read now (this takes the role admin or analyst, and the event log's service)", "dim")
     made = table("position", "time", "event", "", right=("position",), keep=("time", "event"))
@@ -212,13 +221,3 @@ def _event(record: EventRecord) -> tuple[str, Text, str, Text]:
 
 def _section(title: str, content: RenderableType) -> list[RenderableType]:
     return ["", Text(title, "bold"), content]
-
-
-def _optional(ask: Callable[[], T]) -> T | None:
-    """None where the service that knows it is away, older, or not for this token."""
-    try:
-        return ask()
-    except PlatformError as error:
-        if error.code in _MISSING:
-            return None
-        raise

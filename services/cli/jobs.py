@@ -2,32 +2,36 @@
 
 import sys
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated
 
-import grpc
 import typer
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from protos.metrics.v1.metrics_pb2 import ReadLogsRequest, StoredLogLine, WatchLogsRequest, WatchLogsResponse
 from protos.scheduler.v1 import job_pb2 as pb
 from services.cli import format as fmt
-from services.cli import job_view, live, pick
-from services.cli.connection import Platform, connect, new_request_id
-from services.cli.errors import CliError, PlatformError
-from services.cli.feed import Feeds, Lost, Received, Refused, Source
+from services.cli import (
+    job_view,
+    jobs_artifacts,
+    jobs_compare,
+    jobs_evaluation,
+    jobs_logs,
+    jobs_preview,
+    jobs_resume,
+    live,
+    pick,
+)
+from services.cli.connection import connect, new_request_id
+from services.cli.errors import CliError
 from services.cli.live_state import LiveState
 from services.cli.moment import At, as_of_line, parse
-from services.cli.output import console, error_console, print_json, to_json
+from services.cli.output import console, print_json
 from services.cli.parameters import AsJson, JobArgument, Yes
 from services.cli.states import job_state
 from services.cli.tables import table
 from services.clock import PlatformClock
 
 _OVER = (pb.JOB_STATE_FINISHED, pb.JOB_STATE_FAILED, pb.JOB_STATE_KILLED)
-# Lines of a log arrive a little after the job's end; this long without one is its end.
-_QUIET_S = 2.0
 
 
 class State(StrEnum):
@@ -48,7 +52,12 @@ def register(app: typer.Typer, name: str, help_: str, panel: str) -> None:
     group.command("show", epilog="Examples: tether jobs show last\n\ntether jobs show last --at '30m ago'")(show)
     group.command("watch", epilog="Example: tether jobs watch last")(watch)
     group.command("stop", epilog='Example: tether jobs stop last --reason "wrong dataset"')(stop)
-    group.command("logs", epilog="Example: tether jobs logs last -f --tail 20")(logs)
+    group.command("logs", epilog=jobs_logs.EXAMPLES)(jobs_logs.logs)
+    jobs_resume.register(group)
+    jobs_artifacts.register(group)
+    jobs_evaluation.register(group)
+    jobs_preview.register(group)
+    jobs_compare.register(group)
     app.add_typer(group, name=name, help=help_, rich_help_panel=panel)
 
 
@@ -74,12 +83,12 @@ def list_(
 
 
 def show(context: typer.Context, job: JobArgument, at: At = "", as_json: AsJson = False) -> None:
-    """Show one training: settings, outcome, checkpoints, confusion matrix, events, cost; now or as it was."""
+    """Show one training: settings, outcome, checkpoints, evaluation, advice, events, cost; now or as it was."""
     platform, now_ms = connect(context), PlatformClock().now_ms()
     as_of = parse(at, now_ms) if at else None
     response = platform.jobs.GetJob(pb.GetJobRequest(job_id=pick.job_id(platform, job), as_of=as_of))
     if as_json:
-        print_json(response.job)
+        print(jobs_evaluation.whole(platform, response.job, past=as_of is not None))
         return
     if as_of is not None:
         console().print(as_of_line(response.as_of_position, response.as_of_ms))
@@ -122,84 +131,6 @@ def stop(
     console().print(job_state(response.job, PlatformClock().now_ms()) + Text(f"  {response.job.name}", "bold"))
     if response.job.state == pb.JOB_STATE_STOPPING:
         console().print("It saves a checkpoint and ends within 30 s of hearing it; this time is free of charge.")
-
-
-def logs(
-    context: typer.Context,
-    job: JobArgument,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the training ends.")] = False,
-    tail: Annotated[int, typer.Option(min=0, metavar="N", help="Only the last N lines; 0: all.")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document a line.")] = False,
-) -> None:
-    """Print what a training has written."""
-    platform = connect(context)
-    found = pick.job(platform, job)
-    said = _follow(platform, found, tail, as_json) if follow else _read(platform, found, tail, as_json)
-    if not said:
-        waits = found.state in (pb.JOB_STATE_QUEUED, pb.JOB_STATE_ASSIGNED)
-        hint = "; it has not started" if waits else ""
-        error_console().print(f"[dim]{escape(found.name)} has written nothing yet{hint}.[/]")
-
-
-def _read(platform: Platform, job: pb.Job, tail: int, as_json: bool) -> int:
-    lines = 0
-    try:
-        for response in platform.metrics.ReadLogs(ReadLogsRequest(job_id=job.job_id, tail=tail)):
-            for line in response.lines:
-                _print_line(line, as_json)
-                lines += 1
-    except PlatformError as error:
-        # The metrics service learns of a job when it first reports.
-        if error.code is not grpc.StatusCode.NOT_FOUND:
-            raise
-    return lines
-
-
-def _follow(platform: Platform, job: pb.Job, tail: int, as_json: bool) -> int:
-    """Lines until the job is over and its log is quiet. After a loss it is read again; what was seen is skipped."""
-    seen: dict[str, int] = {}
-    lines, over, quiet_since = 0, job.state in _OVER, PlatformClock().monotonic()
-    clock, aside, reconnecting = PlatformClock(), error_console(), False
-    job_request = pb.WatchJobsRequest(job_id=job.job_id)
-    sources: list[Source[Any]] = [
-        Source(
-            "lines",
-            lambda: platform.metrics.WatchLogs(WatchLogsRequest(job_id=job.job_id, tail=0 if seen else tail)),
-            optional=True,
-        ),
-        Source("job", lambda: platform.jobs.WatchJobs(job_request)),
-    ]
-    with Feeds[Any](sources) as feeds:
-        while not over or clock.monotonic() - quiet_since < _QUIET_S:
-            match feeds.next(timeout_s=0.2):
-                case Received(feed="lines", response=WatchLogsResponse() as response):
-                    for line in response.lines:
-                        if line.sequence > seen.get(line.attempt_id, 0):
-                            seen[line.attempt_id] = line.sequence
-                            _print_line(line, as_json)
-                            lines += 1
-                    quiet_since = clock.monotonic() if response.lines else quiet_since
-                case Received(feed="job", response=pb.WatchJobsResponse() as response):
-                    if reconnecting:
-                        aside.print("connected again")
-                    reconnecting = False
-                    ended = any(one.state in _OVER for one in response.jobs)
-                    quiet_since = clock.monotonic() if ended and not over else quiet_since
-                    over = over or ended
-                case Lost(feed="job") if not reconnecting:
-                    reconnecting = True
-                    aside.print("reconnecting…")
-                case Refused(error=error):
-                    raise error
-    return lines
-
-
-def _print_line(line: StoredLogLine, as_json: bool) -> None:
-    if as_json:
-        print(to_json(line), flush=True)
-    else:
-        # As the training wrote it, its colours included.
-        print(line.text, flush=True)
 
 
 def _table(jobs: list[pb.Job], now_ms: int) -> Table:

@@ -127,13 +127,14 @@ class _Lines:
         self._said = ""
         self._said_at = float("-inf")
         self._state: int | None = None
+        self._warned = 0
         self._reconnecting = False
 
     def update(self, state: LiveState) -> None:
         now_ms, now = self._clock.now_ms(), self._clock.monotonic()
-        if self._state is None:
-            for warning in state.job.warnings:
-                self._line(now_ms, f"warning: {warning}")
+        for warning in state.job.warnings[self._warned :]:
+            self._line(now_ms, f"warning: {warning}")
+        self._warned = max(self._warned, len(state.job.warnings))
         if state.reconnecting != self._reconnecting:
             self._reconnecting = state.reconnecting
             self._line(now_ms, "reconnecting…" if state.reconnecting else "connected again")

@@ -122,6 +122,13 @@ class LiveState:
         until_ms = interval.ended_at_ms or interval.charged_until_ms or now_ms
         return earlier_ms + max(until_ms - interval.started_at_ms, 0)
 
+    def _trained_ms(self, now_ms: int) -> int:
+        """What counts towards the limit of minutes; of a job that it resumes, what had been trained there too."""
+        interval = self.job.interval
+        until_ms = interval.charged_until_ms or now_ms
+        now = max(until_ms - interval.started_at_ms, 0) if interval.started_at_ms else 0
+        return self.job.spec.resume_from.trained_ms + now
+
     def charged_ms(self, now_ms: int) -> int:
         """Charged time of the current attempt. One that is cut off is charged until its deadline at most."""
         interval = self.job.interval
@@ -145,7 +152,7 @@ class LiveState:
         if total := self.total_steps():
             shares.append(self.step / total)
         if limit_minutes := self.job.spec.limits.minutes:
-            shares.append(self.elapsed_ms(now_ms) / (limit_minutes * 60_000))
+            shares.append(self._trained_ms(now_ms) / (limit_minutes * 60_000))
         return min(max(shares), 1.0) if shares else None
 
     def left_ms(self, now_ms: int) -> int | None:
@@ -153,7 +160,7 @@ class LiveState:
         share, elapsed_ms = self.share_done(now_ms), self.elapsed_ms(now_ms)
         if share is None or share < 0.02 or elapsed_ms < 2000 or self.over:
             return None
-        return round(elapsed_ms * (1 - share) / share)
+        return round(self._trained_ms(now_ms) * (1 - share) / share)
 
     def quality(self) -> tuple[str, Curve] | None:
         """The metric of the task that is the higher the better, for example accuracy."""

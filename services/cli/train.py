@@ -1,11 +1,9 @@
 """`tether train`: Run Training, and the catalogue of what can be trained."""
 
-from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
-from rich.text import Text
 from typer.core import TyperGroup
 
 from protos.events.v1.runner_pb2 import RunnerStatus
@@ -13,22 +11,35 @@ from protos.scheduler.v1 import job_pb2 as pb
 from protos.scheduler.v1.runner_pb2 import ListRunnersRequest
 from protos.scheduler.v1.workflow_pb2 import ListArchitecturesRequest
 from protos.training.v1.training_pb2 import (
+    OPTIMIZER_UNSPECIFIED,
+    PRECISION_UNSPECIFIED,
+    SCHEDULE_UNSPECIFIED,
     AdvancedEvaluation,
-    CheckpointPolicy,
+    Augmentations,
     CheckpointStrategy,
     Hyperparameters,
     Limits,
-    Task,
 )
-from services.cli import completion, live
+from services.cli import architectures, completion, live, pick
 from services.cli import format as fmt
 from services.cli.connection import Platform, connect, new_request_id
 from services.cli.errors import CliError
 from services.cli.output import console, error_console, print_json
-from services.cli.parameters import AsJson, DatasetArgument, parse_labels
-from services.cli.tables import facts
+from services.cli.parameters import DatasetArgument, parse_labels
+from services.cli.train_options import (
+    Optimizer,
+    Policy,
+    Precision,
+    Schedule,
+    augmentations,
+    batch_size,
+    gradient_clip,
+    stall_minutes,
+    weights,
+)
 
 _RUN = "run"
+_BEGINNING = "What the model begins with"
 _WHERE, _LENGTH, _HYPER = "Where", "How long", "Hyperparameters (default: the architecture's)"
 _CHECKPOINTS, _EVALUATION, _OUTPUT = "Checkpoints", "Evaluation", "Output"
 
@@ -42,27 +53,16 @@ class _RunByDefault(TyperGroup):
         return super().parse_args(ctx, args)
 
 
-class Policy(StrEnum):
-    """Which checkpoints are kept."""
-
-    BEST_METRIC = "best-metric"
-    LOWEST_VALIDATION_LOSS = "lowest-validation-loss"
-    LATEST = "latest"
-    EVERY_N_EVALUATIONS = "every-n-evaluations"
-
-    def to_proto(self) -> "CheckpointPolicy.ValueType":
-        return CheckpointPolicy.Value(f"CHECKPOINT_POLICY_{self.name}")
-
-
 def register(app: typer.Typer, name: str, help_: str, panel: str) -> None:
     group = typer.Typer(cls=_RunByDefault)
     group.command(
         _RUN,
         epilog="Examples: tether train digits resnet-tiny --runner box-1\n\n"
         "tether train digits resnet-18 --any --queue --epochs 30 --confusion-matrix --detach\n\n"
+        "tether train digits resnet-18 --runner box-1 --batch-size auto --augment blur=0.1 --weights random\n\n"
         "What can be trained: tether train architectures",
     )(run)
-    group.command("architectures", epilog="Example: tether train architectures")(architectures)
+    group.command("architectures", epilog=architectures.EPILOG)(architectures.architectures)
     app.add_typer(group, name=name, help=help_, rich_help_panel=panel)
 
 
@@ -105,9 +105,10 @@ def run(
             show_default=False,
         ),
     ] = 0,
-    stall_minutes: Annotated[
+    stall: Annotated[
         str,
         typer.Option(
+            "--stall-minutes",
             metavar="N|never",
             help="Without a step for so long it counts as stalled.",
             rich_help_panel=_LENGTH,
@@ -116,8 +117,43 @@ def run(
     stop_when_stalled: Annotated[
         bool, typer.Option("--stop-when-stalled", help="Stop it then.", rich_help_panel=_LENGTH)
     ] = False,
-    batch_size: Annotated[
-        int, typer.Option(help="Images a step, over all GPUs.", rich_help_panel=_HYPER, show_default=False)
+    initial_weights: Annotated[
+        str,
+        typer.Option(
+            "--weights",
+            metavar="pretrained|random|NAME",
+            help="NAME: weights that the box knows. Default: pretrained where the box has them.",
+            rich_help_panel=_BEGINNING,
+            show_default=False,
+        ),
+    ] = "",
+    from_checkpoint: Annotated[
+        str,
+        typer.Option(
+            metavar="JOB[/NAME]",
+            help="The weights of an earlier job; to go on with its training: tether jobs resume.",
+            autocompletion=completion.job_checkpoint,
+            rich_help_panel=_BEGINNING,
+            show_default=False,
+        ),
+    ] = "",
+    images_a_step: Annotated[
+        str,
+        typer.Option(
+            "--batch-size",
+            metavar="N|auto",
+            help="Images a step, over all GPUs; auto: the largest that fits.",
+            rich_help_panel=_HYPER,
+            show_default=False,
+        ),
+    ] = "",
+    vram_share: Annotated[
+        float,
+        typer.Option(help="How much of a GPU auto fills, 0.6 = 60 %.", rich_help_panel=_HYPER, show_default=False),
+    ] = 0,
+    accumulate: Annotated[
+        int,
+        typer.Option(metavar="N", help="Compute a batch in so many parts.", rich_help_panel=_HYPER, show_default=False),
     ] = 0,
     image_size: Annotated[
         int, typer.Option(help="Pixels in height and width.", rich_help_panel=_HYPER, show_default=False)
@@ -135,6 +171,36 @@ def run(
             min=0, metavar="N", help="Of split, weights and order.", rich_help_panel=_HYPER, show_default=False
         ),
     ] = 0,
+    optimizer: Annotated[
+        Optimizer | None, typer.Option(help="What makes the steps.", rich_help_panel=_HYPER, show_default=False)
+    ] = None,
+    schedule: Annotated[
+        Schedule | None,
+        typer.Option(help="The learning rate over the training.", rich_help_panel=_HYPER, show_default=False),
+    ] = None,
+    precision: Annotated[
+        Precision | None,
+        typer.Option(help="Mixed where it is not float32.", rich_help_panel=_HYPER, show_default=False),
+    ] = None,
+    clip: Annotated[
+        str,
+        typer.Option(
+            "--gradient-clip",
+            metavar="NORM|never",
+            help="Longest gradient.",
+            rich_help_panel=_HYPER,
+            show_default=False,
+        ),
+    ] = "",
+    augment: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE|none",
+            help="Change one of the random changes of the images; may be repeated.",
+            autocompletion=completion.augmentation,
+            rich_help_panel=_HYPER,
+        ),
+    ] = None,
     evaluation_interval: Annotated[
         int,
         typer.Option(
@@ -190,7 +256,13 @@ def run(
             labels=parse_labels(label or []),
             queue=queue,
             hyperparameters=Hyperparameters(
-                batch_size=batch_size,
+                batch_size=batch_size(images_a_step),
+                auto_batch_vram_share=vram_share,
+                accumulate_batches=accumulate,
+                optimizer=optimizer.to_proto() if optimizer else OPTIMIZER_UNSPECIFIED,
+                schedule=schedule.to_proto() if schedule else SCHEDULE_UNSPECIFIED,
+                precision=precision.to_proto() if precision else PRECISION_UNSPECIFIED,
+                gradient_clip_norm=gradient_clip(clip),
                 image_size=image_size,
                 learning_rate=learning_rate,
                 weight_decay=weight_decay,
@@ -210,50 +282,27 @@ def run(
                 minutes=minutes,
                 early_stopping_patience=patience,
                 retries=retries,
-                stall_minutes=_stall_minutes(stall_minutes),
+                stall_minutes=stall_minutes(stall),
                 stop_when_stalled=stop_when_stalled,
             ),
+            augmentations=augmentations(augment or [], lambda: _augmentations_of(platform, architecture)),
+            weights=weights(initial_weights, from_checkpoint, lambda job: pick.job_id(platform, job)),
         )
     )
+    follow(platform, answer.job, detach=detach, as_json=as_json)
+
+
+def follow(platform: Platform, job: pb.Job, *, detach: bool, as_json: bool) -> None:
+    """What comes after a submission: it is said, or watched to its end, which makes the exit code."""
     if detach:
-        _submitted(answer.job, as_json)
+        _submitted(job, as_json)
         return
     if not as_json:
-        console().print(f"Submitted [bold]{escape(answer.job.job_id)}[/]", soft_wrap=True)
-    over = live.watch(platform, answer.job, quiet=as_json)
+        console().print(f"Submitted [bold]{escape(job.job_id)}[/]", soft_wrap=True)
+    over = live.watch(platform, job, quiet=as_json)
     if as_json:
         print_json(over)
     raise typer.Exit(live.exit_code(over))
-
-
-def architectures(context: typer.Context, as_json: AsJson = False) -> None:
-    """List what can be trained, and what it needs."""
-    response = connect(context).workflows.ListArchitectures(ListArchitecturesRequest())
-    if as_json:
-        print_json(response)
-        return
-    for one in response.architectures:
-        task, needs = fmt.words(Task, one.task, "TASK_"), one.requirements
-        title = Text(one.architecture_id, "bold").append(
-            f"  {task}, {fmt.count(one.default_epochs, 'epoch')} by default", "not bold"
-        )
-        console().print(title)
-        vram = _least(needs.min_gpu_vram_bytes, needs.recommended_gpu_vram_bytes)
-        ram = _least(needs.min_cpu_ram_bytes, needs.recommended_cpu_ram_bytes)
-        console().print(facts(("  about", one.description), ("  VRAM a GPU", vram), ("  CPU RAM", ram)))
-        console().print()
-
-
-def _stall_minutes(text: str) -> int:
-    if text == "never":
-        return -1
-    if not (text.isascii() and text.isdigit()) or not 0 < int(text[:9]) < 10_001:
-        raise CliError(f"--stall-minutes is {text!r}; give whole minutes from 1 to 10000, or never")
-    return int(text)
-
-
-def _least(minimum_bytes: int, recommended_bytes: int) -> Text:
-    return Text(f"at least {fmt.size(minimum_bytes)}, ").append(f"{fmt.size(recommended_bytes)} recommended", "dim")
 
 
 def _submitted(job: pb.Job, as_json: bool) -> None:
@@ -265,6 +314,13 @@ def _submitted(job: pb.Job, as_json: bool) -> None:
     for warning in job.warnings:
         aside.print(f"[yellow]warning:[/] {escape(warning)}")
     aside.print(f"[dim]Watch it: tether jobs watch {fmt.short_id(job.job_id)}[/]")
+
+
+def _augmentations_of(platform: Platform, architecture_id: str) -> Augmentations:
+    """The architecture's own; none where the platform will refuse its name."""
+    known = platform.workflows.ListArchitectures(ListArchitecturesRequest()).architectures
+    found = (one.default_augmentations for one in known if one.architecture_id == architecture_id)
+    return next(found, Augmentations())
 
 
 def _online(platform: Platform) -> str:

@@ -7,10 +7,16 @@ from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.message import Message
 
 from protos.eventlog.v1.eventlog_pb2 import EventRecord
+from protos.events.v1 import artifact_pb2 as artifact
 from protos.events.v1 import job_pb2 as job
 from protos.events.v1 import runner_pb2 as runner
 from protos.events.v1 import workspace_pb2 as workspace
-from protos.training.v1.training_pb2 import EndReason
+from protos.training.v1.training_pb2 import (
+    WEIGHTS_SOURCE_CHECKPOINT,
+    WEIGHTS_SOURCE_PRETRAINED,
+    EndReason,
+    WeightsSource,
+)
 from services.cli import format as fmt
 
 _PACKAGE = "tether.events.v1."
@@ -58,7 +64,9 @@ def _submitted(event: job.JobSubmitted) -> str:
     waits = ", waits for a runner if none is free" if event.queued else ""
     warnings = "".join(f"; warning: {warning}" for warning in event.warnings)
     what = f"{spec.architecture.architecture_id} on {spec.dataset.name}, {ends}"
-    return f"“{event.name}” trains {what}{where}{waits}{warnings}"
+    begins = spec.resume_from
+    on = f", from step {begins.step} of {fmt.short_id(begins.job_id)}" if begins.job_id else ""
+    return f"“{event.name}” trains {what}{on}{where}{waits}{warnings}"
 
 
 @_of(job.JobAssigned)
@@ -73,9 +81,22 @@ def _assigned(event: job.JobAssigned) -> str:
 
 @_of(job.JobStarted)
 def _started(event: job.JobStarted) -> str:
-    known = event.weights or "unknown"
-    weights = f"from checkpoint {known}" if " of " in known else f"with {known} weights"
-    return f"the training runs, {weights}; minutes count from here"
+    batch = f", {fmt.count(event.batch_size, 'image')} a step" if event.batch_size else ""
+    warnings = "".join(f"; warning: {warning}" for warning in event.warnings)
+    return (
+        f"the training runs, {weights(event.weights, event.weights_source)}{batch}; minutes count from here{warnings}"
+    )
+
+
+def weights(known: str, source: "WeightsSource.ValueType") -> str:
+    """`with random weights`; `from checkpoint step-20 of at_k3v9` where the training goes on, which has no source."""
+    if source == WEIGHTS_SOURCE_CHECKPOINT:
+        return f"with the weights of {known or 'a checkpoint'}"
+    if source == WEIGHTS_SOURCE_PRETRAINED:
+        return f"with pretrained weights ({known})" if known else "with pretrained weights"
+    if " of " in known:
+        return f"from checkpoint {known}"
+    return f"with {known or 'unknown'} weights"
 
 
 @_of(job.JobUnreachable)
@@ -143,6 +164,16 @@ def _corrected(event: job.JobOutcomeCorrected) -> str:
     else:
         truth = "its interval is another"
     return f"the box told what really happened: {truth}{_interval(event.interval)}; replaces #{event.corrects_position}"
+
+
+@_of(artifact.ArtifactStored)
+def _stored(event: artifact.ArtifactStored) -> str:
+    return f"the platform has {event.kind} {event.name} of {fmt.short_id(event.job_id)}, {fmt.size(event.bytes)}"
+
+
+@_of(artifact.ArtifactRemoved)
+def _removed(event: artifact.ArtifactRemoved) -> str:
+    return f"the platform does not have it any more: {event.reason or 'no reason was given'}"
 
 
 @_of(runner.RunnerRegistered)

@@ -8,14 +8,17 @@ from protos.metrics.v1 import metrics_pb2 as pb
 from protos.metrics.v1 import metrics_pb2_grpc as pb_grpc
 from services.metrics.attempts import Register
 from services.metrics.hub import Hub
-from services.metrics.logs import lines_after, log_spools, starts
+from services.metrics.log_search import Search
+from services.metrics.logs import LogSpool, lines_after, log_spools, start_of_tail, starts
 from services.metrics.query import (
     HIGHEST_STEP,
     LOWEST_STEP,
     high_waters,
     list_series,
+    point_spools,
     points_after,
     query,
+    refusals,
     replaced_from,
 )
 from services.metrics.series import MIN_POINTS
@@ -26,6 +29,8 @@ from services.rpc.shell import caller
 
 _DEFAULT_POINTS = 1000
 _MAX_POINTS = 100_000
+_MAX_SEARCH = 1000
+_EVERY = (1 << 63) - 1
 
 
 class MetricsApi(pb_grpc.MetricsServiceServicer):
@@ -40,6 +45,9 @@ class MetricsApi(pb_grpc.MetricsServiceServicer):
         await self._register.check_job(request.job_id, caller())
         found: dict[str, pb.SeriesInfo] = {}
         for row in await list_series(self._pool, request.job_id):
+            if not row.points:
+                # They were removed after their time.
+                continue
             before = found.get(row.name)
             last_step = max(row.last_step, before.last_step) if before and not row.of_trainer else row.last_step
             found[row.name] = pb.SeriesInfo(
@@ -49,7 +57,8 @@ class MetricsApi(pb_grpc.MetricsServiceServicer):
                 last_step=last_step,
                 last_value=row.last_value,
             )
-        return pb.ListSeriesResponse(series=found.values())
+        refused, removed_at_ms = await refusals(self._pool, request.job_id)
+        return pb.ListSeriesResponse(series=found.values(), refused=refused, removed_at_ms=removed_at_ms)
 
     async def QueryMetrics(
         self,
@@ -106,25 +115,41 @@ class MetricsApi(pb_grpc.MetricsServiceServicer):
             async for response in watch(self._kernel, principal, woken, look, pb.WatchMetricsResponse):
                 yield response
 
+    async def ReadPoints(
+        self,
+        request: pb.ReadPointsRequest,
+        context: grpc.aio.ServicerContext[pb.ReadPointsRequest, pb.ReadPointsResponse],
+    ) -> AsyncIterator[pb.ReadPointsResponse]:
+        principal = caller()
+        await self._register.check_job(request.job_id, principal)
+        for spool in await point_spools(self._pool, request.job_id):
+            async for pieces in points_after(self._pool, spool.spool_id, 0, spool.sequence, request.names, {}):
+                self._kernel.shell.check_still_valid(principal)
+                for series in pieces:
+                    yield pb.ReadPointsResponse(attempt_id=spool.attempt_id, series=series)
+
     async def ReadLogs(
         self, request: pb.ReadLogsRequest, context: grpc.aio.ServicerContext[pb.ReadLogsRequest, pb.ReadLogsResponse]
     ) -> AsyncIterator[pb.ReadLogsResponse]:
         principal = caller()
         for field in ("from_line", "max_lines", "tail"):
             _not_negative(field, getattr(request, field))
+        search = _search(request.search)
         await self._register.check_job(request.job_id, principal)
         spools = await log_spools(self._pool, request.job_id)
-        total = sum(spool.lines for spool in spools)
-        skip = max(request.from_line - 1, total - request.tail if request.tail else 0, 0)
-        wanted = request.max_lines or total
-        begins = starts(spools, skip)
+        begins = starts(spools, await self._skipped(spools, request.from_line, request.tail, search))
+        left = request.max_lines or _EVERY
         for spool in spools:
-            begin = begins[spool.spool_id]
-            end = min(spool.lines, begin + wanted)
-            wanted -= end - begin
-            async for lines in lines_after(self._pool, spool, begin, end):
+            async for lines in lines_after(self._pool, spool, begins[spool.spool_id], spool.lines, search):
                 self._kernel.shell.check_still_valid(principal)
-                yield pb.ReadLogsResponse(lines=lines)
+                yield pb.ReadLogsResponse(lines=lines[:left])
+                left -= len(lines)
+                if left <= 0:
+                    return
+
+    async def _skipped(self, spools: list[LogSpool], from_line: int, tail: int, search: Search) -> int:
+        skip = await start_of_tail(self._pool, spools, tail, search) if tail else 0
+        return max(from_line - 1, skip)
 
     async def WatchLogs(
         self,
@@ -133,6 +158,7 @@ class MetricsApi(pb_grpc.MetricsServiceServicer):
     ) -> AsyncIterator[pb.WatchLogsResponse]:
         principal = caller()
         _not_negative("tail", request.tail)
+        search = _search(request.search)
         await self._register.check_job(request.job_id, principal)
         seen: dict[int, int] | None = None
 
@@ -140,10 +166,9 @@ class MetricsApi(pb_grpc.MetricsServiceServicer):
             nonlocal seen
             spools = await log_spools(self._pool, request.job_id)
             if seen is None:
-                total = sum(spool.lines for spool in spools)
-                seen = starts(spools, max(total - request.tail, 0) if request.tail else 0)
+                seen = starts(spools, await self._skipped(spools, 0, request.tail, search))
             for spool in spools:
-                async for lines in lines_after(self._pool, spool, seen.get(spool.spool_id, 0), spool.lines):
+                async for lines in lines_after(self._pool, spool, seen.get(spool.spool_id, 0), spool.lines, search):
                     yield pb.WatchLogsResponse(lines=lines)
                 seen[spool.spool_id] = spool.lines
 
@@ -156,6 +181,12 @@ def _max_points(given: int) -> int:
     if given and not MIN_POINTS <= given <= _MAX_POINTS:
         raise InvalidField("max_points", given, f"it must be from {MIN_POINTS} to {_MAX_POINTS}, or 0 for the default")
     return given or _DEFAULT_POINTS
+
+
+def _search(text: str) -> Search:
+    if len(text) > _MAX_SEARCH:
+        raise InvalidField("search", text[:20] + "…", f"it must have {_MAX_SEARCH} characters at most")
+    return Search(text)
 
 
 def _not_negative(field: str, value: int) -> None:

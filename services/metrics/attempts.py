@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from protos.eventlog.v1.eventlog_pb2 import EventRecord
-from protos.events.v1.job_pb2 import JobAssigned
+from protos.events.v1.job_pb2 import JobAssigned, JobSubmitted
 from services.clock import Clock
 from services.eventlog.projection import Projection
 from services.eventlog.read import read_head
@@ -19,6 +19,7 @@ _MAX_CACHED = 10_000
 _CATCH_UP_S = 10.0
 _LOOK_S = 0.05
 _MAX_ID_LENGTH = 100
+_ENDS = ("JobFinished", "JobFailed", "JobKilled")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,7 @@ class Attempt:
 
 
 class Assignments:
-    """The read model: tables `jobs` and `attempts`."""
+    """The read model: tables `jobs` (with their ends, and whether they have advanced evaluation) and `attempts`."""
 
     name = "attempts"
 
@@ -44,8 +45,8 @@ class Assignments:
         submitted = [record for record in records if record.type == "JobSubmitted"]
         if submitted:
             await connection.executemany(
-                "insert into metrics.jobs (job_id, workspace_id) values ($1, $2)",
-                [(record.stream_id, record.workspace_id) for record in submitted],
+                "insert into metrics.jobs (job_id, workspace_id, advanced) values ($1, $2, $3)",
+                [(record.stream_id, record.workspace_id, _is_advanced(record)) for record in submitted],
             )
         assigned = [record for record in records if record.type == "JobAssigned"]
         if assigned:
@@ -54,6 +55,28 @@ class Assignments:
                 "values ($1, $2, $3, $4, $5)",
                 [_row(record) for record in assigned],
             )
+        over = _over(records)
+        if over:
+            await connection.executemany(
+                "update metrics.jobs set over_at = to_timestamp($2::bigint / 1e6) where job_id = $1", list(over.items())
+            )
+
+
+def _over(records: Sequence[EventRecord]) -> dict[str, int | None]:
+    """Jobs that ended, with Unix microseconds, and those that were assigned (again), which are not over."""
+    moved: dict[str, int | None] = {}
+    for record in records:
+        if record.type in _ENDS:
+            moved[record.stream_id] = record.recorded_at_us
+        elif record.type == "JobAssigned" and record.stream_version > 2:
+            # A first assignment changes nothing.
+            moved[record.stream_id] = None
+    return moved
+
+
+def _is_advanced(record: EventRecord) -> bool:
+    """Whether advanced evaluation was asked for."""
+    return JobSubmitted.FromString(record.payload.value).spec.advanced_evaluation.enabled
 
 
 def _row(record: EventRecord) -> tuple[str, str, str, str, int]:
@@ -62,6 +85,18 @@ def _row(record: EventRecord) -> tuple[str, str, str, str, int]:
 
 
 T = TypeVar("T")
+
+
+async def reach_head(pool: Pool, projection: Projection, clock: Clock) -> None:
+    """Wait until the read model holds the log as it is now. Raises Unavailable where it does not in time."""
+    head = (await read_head(pool)).position
+    give_up_at = clock.monotonic() + _CATCH_UP_S
+    while (position := await projection.position()) < head:
+        if clock.monotonic() > give_up_at:
+            raise Unavailable(
+                f"this service knows the log up to {position}, not yet {head}; repeat the request in a second"
+            )
+        await asyncio.sleep(_LOOK_S)
 
 
 class Register:
@@ -92,23 +127,13 @@ class Register:
             return None
         found = await read(key)
         if found is None:
-            await self._catch_up()
+            await reach_head(self._pool, self._projection, self._clock)
             found = await read(key)
         if found is not None:
             cache[key] = found
             if len(cache) > _MAX_CACHED:
                 cache.popitem(last=False)
         return found
-
-    async def _catch_up(self) -> None:
-        head = (await read_head(self._pool)).position
-        give_up_at = self._clock.monotonic() + _CATCH_UP_S
-        while (position := await self._projection.position()) < head:
-            if self._clock.monotonic() > give_up_at:
-                raise Unavailable(
-                    f"this service knows the log up to {position}, not yet {head}; repeat the request in a second"
-                )
-            await asyncio.sleep(_LOOK_S)
 
     async def _read_attempt(self, attempt_id: str) -> Attempt | None:
         row = await self._pool.fetchrow(

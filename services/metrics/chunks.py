@@ -1,5 +1,6 @@
 """Records become column chunks: trimming of repeats, limits, and the chunks' encoding. Pure."""
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -8,16 +9,17 @@ import numpy as np
 import numpy.typing as npt
 
 from protos.metrics.v1 import ingest_pb2 as pb
+from services.metrics.evaluation_limits import refusal
 from services.metrics.limits import SPOOLS, Limits
+from services.metrics.rate import rate_refusal
 
 Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 _INT32_MAX = (1 << 31) - 1
 # A log chunk is read as a whole: small enough for one response, large enough to be rare.
-_CHUNK_LINES = 1000
-_CHUNK_LINE_BYTES = 256 << 10
-_MAX_CLASSES = 1000
+CHUNK_LINES = 1000
+CHUNK_LINE_BYTES = 256 << 10
 _SHOWN_REASONS = 3
 
 
@@ -52,6 +54,10 @@ class Batch:
     columns: dict[str, Column]
     lines: Sequence[pb.Record]
     evaluations: Sequence[tuple[int, pb.Evaluation]]
+    # Preview images and facts.
+    told_once: Sequence[tuple[int, pb.Record]] = ()
+    # Sequence, stamp and number of values of every record with points.
+    rows: Sequence[tuple[int, int, int]] = ()
     # Reason → how many records or values.
     refused: Counter[str] = field(default_factory=Counter)
 
@@ -60,8 +66,11 @@ class Batch:
         return sum(len(column.values) for column in self.columns.values())
 
 
-def read_batch(request: pb.ReportRequest, skip: int, limits: Limits) -> Batch:
-    """The batch without its first `skip` records and without those beyond the limit of a batch."""
+def read_batch(request: pb.ReportRequest, skip: int, limits: Limits, too_fast: frozenset[int] = frozenset()) -> Batch:
+    """The batch without its first `skip` records and without those beyond the limit of a batch.
+
+    The points of the records `too_fast` (sequences) are beyond the limit of points per second.
+    """
     kinds = SPOOLS[request.spool]
     first = request.first_sequence + skip
     records = request.records[skip : limits.batch_records]
@@ -71,6 +80,8 @@ def read_batch(request: pb.ReportRequest, skip: int, limits: Limits) -> Batch:
     found: dict[str, tuple[list[float], list[int]]] = {}
     lines: list[pb.Record] = []
     evaluations: list[tuple[int, pb.Evaluation]] = []
+    told_once: list[tuple[int, pb.Record]] = []
+    rows: list[tuple[int, int, int]] = []
     refused: Counter[str] = Counter()
     for offset, record in enumerate(records):
         kind = record.WhichOneof("record")
@@ -80,6 +91,10 @@ def read_batch(request: pb.ReportRequest, skip: int, limits: Limits) -> Batch:
             values = record.points.values
             if len(values) > limits.values_per_record:
                 refused[_above("values per record", len(values), limits.values_per_record)] += 1
+                continue
+            rows.append((first + offset, record.at_ms, len(values)))
+            if first + offset in too_fast:
+                refused[rate_refusal(limits.points_per_s)] += len(values)
                 continue
             row = len(steps)
             steps.append(record.points.step)
@@ -94,12 +109,15 @@ def read_batch(request: pb.ReportRequest, skip: int, limits: Limits) -> Batch:
             refused[reason] += 1
         elif kind == "log_line":
             lines.append(record)
-        else:
+        elif kind == "evaluation":
             evaluations.append((first + offset, record.evaluation))
+        else:
+            told_once.append((first + offset, record))
     for name in [name for name in found if _name_refusal(name, limits) is not None]:
         refused[_name_refusal(name, limits) or ""] += len(found.pop(name)[0])
     columns = _columns(found, np.array(steps, np.int64), np.array(at_ms, np.int64))
-    return Batch(request, first, first + len(records) - 1, columns, lines, evaluations, refused)
+    last = first + len(records) - 1
+    return Batch(request, first, last, columns, lines, evaluations, told_once, rows, refused)
 
 
 def told(refused: Counter[str]) -> str:
@@ -108,6 +126,11 @@ def told(refused: Counter[str]) -> str:
     if len(refused) > _SHOWN_REASONS:
         shown.append(f"and {len(refused) - _SHOWN_REASONS} other reasons")
     return "; ".join(shown)
+
+
+def kind_of(reason: str) -> str:
+    """A reason without its numbers: what refusals are counted by, so that there are few."""
+    return re.sub(r"\d+", "n", reason.partition(":")[0])
 
 
 def series_refusal(limits: Limits) -> str:
@@ -119,7 +142,7 @@ def log_chunks(lines: Sequence[pb.Record]) -> Iterator[tuple[int, bytes]]:
     run: list[pb.Record] = []
     size = 0
     for line in lines:
-        if run and (len(run) == _CHUNK_LINES or size > _CHUNK_LINE_BYTES):
+        if run and (len(run) == CHUNK_LINES or size > CHUNK_LINE_BYTES):
             yield len(run), pb.ReportRequest(records=run).SerializeToString()
             run, size = [], 0
         run.append(line)
@@ -156,7 +179,7 @@ def _columns(found: dict[str, tuple[list[float], list[int]]], steps: Integers, a
 
 
 def _refusal(record: pb.Record, limits: Limits) -> str | None:
-    """Why a log line or an evaluation is not stored, or None."""
+    """Why a record without points is not stored, or None."""
     if record.HasField("log_line"):
         text = record.log_line.text
         if len(text) * 4 > limits.log_line_bytes and len(text.encode()) > limits.log_line_bytes:
@@ -168,13 +191,7 @@ def _refusal(record: pb.Record, limits: Limits) -> str | None:
     for name in evaluation.metrics:
         if (reason := _name_refusal(name, limits)) is not None:
             return reason
-    classes = len(evaluation.confusion_matrix.classes)
-    if classes > _MAX_CLASSES:
-        return _above("classes of a confusion matrix", classes, _MAX_CLASSES)
-    if len(evaluation.confusion_matrix.counts) != classes**2:
-        counts = len(evaluation.confusion_matrix.counts)
-        return f"a confusion matrix of {classes} classes has {classes**2} counts, not {counts}"
-    return None
+    return refusal(record)
 
 
 def _name_refusal(name: str, limits: Limits) -> str | None:

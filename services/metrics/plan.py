@@ -11,6 +11,7 @@ from services.metrics.chunks import (
     Column,
     encode_steps,
     encode_times,
+    kind_of,
     log_chunks,
     read_batch,
     series_refusal,
@@ -18,6 +19,8 @@ from services.metrics.chunks import (
     told,
 )
 from services.metrics.limits import Limits
+from services.metrics.merging import MERGE_EVERY
+from services.metrics.rate import Room, admit
 
 # Attempt and spool.
 SpoolKey = tuple[str, str]
@@ -37,7 +40,10 @@ CHUNK_COLUMNS = (
     "at_ms",
 )
 LOG_COLUMNS = ("spool_id", "last_line", "lines", "records")
-EVALUATION_COLUMNS = ("spool_id", "sequence", "step", "evaluation", "matrix")
+MERGE_COLUMNS = ("spool_id", "after", "up_to")
+EVALUATION_COLUMNS = ("spool_id", "sequence", "step", "evaluation", "matrix", "predictions")
+PREVIEW_COLUMNS = ("spool_id", "sequence", "number", "image")
+FACTS_COLUMNS = ("spool_id", "sequence", "facts")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +54,8 @@ class Spool:
     sequence: int
     lines: int
     refused: int
+    # Of the limit of points per second; None before the first point.
+    room: Room | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +87,10 @@ class Plan:
         self.new_series: dict[SeriesKey, str] = {}
         self.log_rows: list[tuple[Any, ...]] = []
         self.evaluation_rows: list[tuple[Any, ...]] = []
+        self.preview_rows: list[tuple[Any, ...]] = []
+        self.facts_rows: list[tuple[Any, ...]] = []
+        # By spool id: reason → how many.
+        self._refused: dict[int, Counter[str]] = {}
 
     def add(self, batch: Batch) -> Stored:
         """Take what is new of a batch. A repeat changes nothing; after a gap nothing is taken."""
@@ -91,6 +103,9 @@ class Plan:
             return Stored(spool.sequence, "")
         if skip:
             batch = read_batch(request, skip, self._limits)
+        room, too_fast = admit(spool.room, batch.rows, self._limits.points_per_s)
+        if too_fast:
+            batch = read_batch(request, skip, self._limits, too_fast)
         refused = Counter(batch.refused)
         for name, column in batch.columns.items():
             if self._admit(request.job_id, spool.spool_id, name):
@@ -102,10 +117,17 @@ class Plan:
             lines += count
             self.log_rows.append((spool.spool_id, lines, count, serialised))
         for sequence, evaluation in batch.evaluations:
-            self.evaluation_rows.append((spool.spool_id, sequence, evaluation.step, *_without_matrix(evaluation)))
+            self.evaluation_rows.append((spool.spool_id, sequence, evaluation.step, *_apart(evaluation)))
+        for sequence, record in batch.told_once:
+            if record.HasField("facts"):
+                self.facts_rows.append((spool.spool_id, sequence, record.facts.SerializeToString()))
+            else:
+                image = record.preview_image
+                self.preview_rows.append((spool.spool_id, sequence, image.number, image.SerializeToString()))
         self._spools[key] = replace(
-            spool, sequence=batch.last_sequence, lines=lines, refused=spool.refused + refused.total()
+            spool, sequence=batch.last_sequence, lines=lines, refused=spool.refused + refused.total(), room=room
         )
+        self._refused.setdefault(spool.spool_id, Counter()).update(refused)
         return Stored(batch.last_sequence, told(refused))
 
     def _admit(self, job_id: str, spool_id: int, name: str) -> bool:
@@ -125,6 +147,28 @@ class Plan:
     @property
     def changed_spools(self) -> Sequence[Spool]:
         return [spool for key, spool in self._spools.items() if spool != self._before[key]]
+
+    @property
+    def refusal_rows(self) -> list[tuple[int, str, str, int]]:
+        """By spool and kind: spool id, kind, the last reason in full, and how many."""
+        rows: dict[tuple[int, str], tuple[str, int]] = {}
+        for spool_id, refused in self._refused.items():
+            for reason, count in refused.items():
+                key = (spool_id, kind_of(reason))
+                rows[key] = (reason, count + rows.get(key, ("", 0))[1])
+        return [(spool_id, kind, reason, count) for (spool_id, kind), (reason, count) in sorted(rows.items())]
+
+    @property
+    def merge_rows(self) -> list[tuple[Any, ...]]:
+        """Rows of the table `merges`: spools that have passed the end of a stretch."""
+        rows = []
+        for key, spool in self._spools.items():
+            before = self._before[key]
+            of_log = spool.lines > before.lines
+            after, up_to = (before.lines, spool.lines) if of_log else (before.sequence, spool.sequence)
+            if after // MERGE_EVERY < up_to // MERGE_EVERY:
+                rows.append((spool.spool_id, after, up_to))
+        return rows
 
     def chunk_rows(self, new_ids: Mapping[SeriesKey, int]) -> list[tuple[Any, ...]]:
         """Rows of the table `chunks`; `new_ids` are the ids of `new_series`."""
@@ -164,12 +208,13 @@ class Plan:
         return known[key] if key in known else new_ids[key]
 
 
-def _without_matrix(evaluation: pb.Evaluation) -> tuple[bytes, bytes | None]:
-    """Serialised apart: lists of evaluations never load matrices."""
-    if not evaluation.HasField("confusion_matrix"):
-        return evaluation.SerializeToString(), None
-    bare = pb.Evaluation()
+def _apart(evaluation: pb.Evaluation) -> tuple[bytes, bytes | None, bytes | None]:
+    """The evaluation, its matrix and its predictions: lists of evaluations never load the latter two."""
     # A copy: the transaction may have to be repeated with the same batch.
+    bare = pb.Evaluation()
     bare.CopyFrom(evaluation)
     bare.ClearField("confusion_matrix")
-    return bare.SerializeToString(), evaluation.confusion_matrix.SerializeToString()
+    bare.ClearField("predictions")
+    matrix = evaluation.confusion_matrix.SerializeToString() if evaluation.HasField("confusion_matrix") else None
+    predictions = pb.Evaluation(predictions=evaluation.predictions).SerializeToString()
+    return bare.SerializeToString(), matrix, predictions or None

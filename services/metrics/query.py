@@ -3,8 +3,12 @@
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
 
 from protos.metrics.v1 import metrics_pb2 as pb
+from services.metrics.merging import Cursor
 from services.metrics.series import MIN_POINTS, Chunk, Points, by_step, concatenate, decode, decode_reduced, reduce
 from services.postgres import Connection, Pool
 
@@ -17,6 +21,8 @@ _BLOCK_POINTS = 1_000_000
 # Below this a thread costs more than it saves.
 _INLINE_POINTS = 20_000
 _FETCH_ROWS = 256
+# With merged chunks a page of some ten megabytes.
+_WATCH_ROWS = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,14 +139,41 @@ async def _fold(reduced: Points | None, chunks: list[Chunk], max_points: int, fr
     return work() if points <= _INLINE_POINTS else await asyncio.to_thread(work)
 
 
-async def high_waters(connection: Connection | Pool, job_id: str) -> dict[int, int]:
-    """Spool id → sequence up to which it is stored, of the job's spools with points, in the order of the attempts."""
+class PointSpool(NamedTuple):
+    """A spool with points, and up to where it is stored."""
+
+    spool_id: int
+    attempt_id: str
+    sequence: int
+
+
+async def point_spools(connection: Connection | Pool, job_id: str) -> list[PointSpool]:
+    """The job's spools with points, in the order of the attempts."""
     rows = await connection.fetch(
-        "select spool_id, sequence from metrics.spools where job_id = $1 and spool <> 'log' "
+        "select spool_id, attempt_id, sequence from metrics.spools where job_id = $1 and spool <> 'log' "
         "order by assigned_position, spool_id",
         job_id,
     )
-    return {row["spool_id"]: row["sequence"] for row in rows}
+    return [PointSpool(*row.values()) for row in rows]
+
+
+async def high_waters(connection: Connection | Pool, job_id: str) -> dict[int, int]:
+    """Spool id → sequence up to which it is stored, as `point_spools`."""
+    return {spool.spool_id: spool.sequence for spool in await point_spools(connection, job_id)}
+
+
+async def refusals(pool: Pool, job_id: str) -> tuple[list[pb.Refusal], int]:
+    """What was refused of a job, the most first, and when its points and lines were removed (Unix milliseconds)."""
+    rows = await pool.fetch(
+        "select (array_agg(r.reason))[1] as reason, sum(r.refused)::bigint as refused "
+        "from metrics.spools s join metrics.refusals r using (spool_id) "
+        "where s.job_id = $1 group by r.kind order by refused desc, r.kind",
+        job_id,
+    )
+    removed_at_ms: int | None = await pool.fetchval(
+        "select (extract(epoch from max(removed_at)) * 1000)::bigint from metrics.spools where job_id = $1", job_id
+    )
+    return [pb.Refusal(reason=row["reason"], count=row["refused"]) for row in rows], removed_at_ms or 0
 
 
 async def points_after(
@@ -148,41 +181,47 @@ async def points_after(
 ) -> AsyncIterator[list[pb.Series]]:
     """What a spool got after `sequence`, up to and with `up_to`, in the order of arrival, in pieces that fit a
     response. `replaced` as `replaced_from` gives it: what lies behind is left out."""
-    while sequence < up_to:
+    cursor = Cursor.after(sequence)
+    while True:
         rows = await pool.fetch(
             "select c.sequence, c.series_id, r.name, c.points, c.first_step, c.last_step, c.first_at_ms, c.steps, "
-            "c.values, c.at_ms "
+            "c.values, c.at_ms, c.parts "
             "from metrics.chunks c join metrics.series r using (series_id) "
-            "where c.spool_id = $1 and c.sequence > $2 and c.sequence <= $3 "
-            "and (cardinality($4::text[]) = 0 or r.name = any($4)) "
-            "order by c.sequence fetch first $5 rows with ties",
+            "where c.spool_id = $1 and (c.sequence, c.series_id) > ($2, $3) "
+            # The chunk that the end lies in may have been merged with later ones.
+            "and c.sequence <= (select coalesce(min(e.sequence), $4) from metrics.chunks e "
+            "where e.spool_id = $1 and e.sequence >= $4) "
+            "and (cardinality($5::text[]) = 0 or r.name = any($5)) "
+            "order by c.sequence, c.series_id limit $6",
             spool_id,
-            sequence,
+            cursor.sequence,
+            cursor.series_id,
             up_to,
             list(names),
-            _FETCH_ROWS,
+            _WATCH_ROWS,
         )
-        chunks: dict[str, list[Chunk]] = {}
+        chunks: dict[str, list[Points]] = {}
         points = 0
         for row in rows:
             if points + row["points"] > MAX_RESPONSE_POINTS:
-                yield _decoded(chunks, replaced)
+                yield _told(chunks)
                 chunks, points = {}, 0
-            if row["first_step"] < replaced.get(row["series_id"], HIGHEST_STEP):
-                chunks.setdefault(row["name"], []).append(row)
-                points += row["points"]
+            begin, end = cursor.untold(row, up_to)
+            if begin < end and row["first_step"] < replaced.get(row["series_id"], HIGHEST_STEP):
+                chunks.setdefault(row["name"], []).append(_decoded(row, begin, end, replaced))
+                points += end - begin
         if chunks:
-            yield _decoded(chunks, replaced)
-        if len(rows) < _FETCH_ROWS:
+            yield _told(chunks)
+        if len(rows) < _WATCH_ROWS:
             return
-        sequence = rows[-1]["sequence"]
+        cursor = cursor.behind(rows)
 
 
-def _decoded(chunks: dict[str, list[Chunk]], replaced: Mapping[int, int]) -> list[pb.Series]:
-    series = []
-    for name, rows in chunks.items():
-        points = decode(rows)
-        if (from_step := replaced.get(rows[0]["series_id"])) is not None:
-            points = points.take(points.steps < from_step)
-        series.append(points.to_proto(name))
-    return series
+def _decoded(chunk: Chunk, begin: int, end: int, replaced: Mapping[int, int]) -> Points:
+    points = decode([chunk]).take(np.arange(begin, end))
+    from_step = replaced.get(chunk["series_id"])
+    return points if from_step is None else points.take(points.steps < from_step)
+
+
+def _told(chunks: Mapping[str, Sequence[Points]]) -> list[pb.Series]:
+    return [concatenate(points).to_proto(name) for name, points in chunks.items()]

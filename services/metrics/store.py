@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from services.metrics.attempts import Attempt
 from services.metrics.plan import SeriesKey, Spool, SpoolKey
-from services.postgres import Connection
+from services.metrics.rate import Room
+from services.postgres import Connection, Record
 
 
 async def lock_spools(connection: Connection, attempts: Mapping[SpoolKey, Attempt]) -> dict[SpoolKey, Spool]:
@@ -29,17 +30,19 @@ async def lock_spools(connection: Connection, attempts: Mapping[SpoolKey, Attemp
 async def _lock(connection: Connection, attempt_ids: Sequence[str], names: Sequence[str]) -> dict[SpoolKey, Spool]:
     # In one order everywhere, so that two replicas never wait for each other in a circle.
     rows = await connection.fetch(
-        "select s.attempt_id, s.spool, s.spool_id, s.sequence, s.lines, s.refused "
+        "select s.attempt_id, s.spool, s.spool_id, s.sequence, s.lines, s.refused, s.room_points, s.room_at_ms "
         "from unnest($1::text[], $2::text[]) k(attempt_id, spool) "
         "join metrics.spools s on s.attempt_id = k.attempt_id and s.spool = k.spool "
         "order by s.spool_id for update of s",
         attempt_ids,
         names,
     )
-    return {
-        (row["attempt_id"], row["spool"]): Spool(row["spool_id"], row["sequence"], row["lines"], row["refused"])
-        for row in rows
-    }
+    return {(row["attempt_id"], row["spool"]): _spool(row) for row in rows}
+
+
+def _spool(row: Record) -> Spool:
+    room = None if row["room_points"] is None else Room(row["room_points"], row["room_at_ms"])
+    return Spool(row["spool_id"], row["sequence"], row["lines"], row["refused"], room)
 
 
 async def load_series(connection: Connection, job_id: str) -> dict[SeriesKey, int]:
@@ -75,15 +78,30 @@ async def grow_series(connection: Connection, growth: Sequence[tuple[int, int, i
         )
 
 
+async def count_refusals(connection: Connection, rows: Sequence[tuple[int, str, str, int]]) -> None:
+    """Rows as `Plan.refusal_rows` gives them."""
+    if rows:
+        await connection.execute(
+            "insert into metrics.refusals as r (spool_id, kind, reason, refused) "
+            "select * from unnest($1::bigint[], $2::text[], $3::text[], $4::bigint[]) "
+            "on conflict (spool_id, kind) do update set reason = excluded.reason, "
+            "refused = r.refused + excluded.refused",
+            *(list(column) for column in zip(*rows, strict=True)),
+        )
+
+
 async def move_spools(connection: Connection, spools: Iterable[Spool]) -> None:
     moved = list(spools)
     if moved:
         await connection.execute(
-            "update metrics.spools s set sequence = m.sequence, lines = m.lines, refused = m.refused "
-            "from unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[]) "
-            "m(spool_id, sequence, lines, refused) where s.spool_id = m.spool_id",
+            "update metrics.spools s set sequence = m.sequence, lines = m.lines, refused = m.refused, "
+            "room_points = m.room_points, room_at_ms = m.room_at_ms "
+            "from unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::float8[], $6::bigint[]) "
+            "m(spool_id, sequence, lines, refused, room_points, room_at_ms) where s.spool_id = m.spool_id",
             [spool.spool_id for spool in moved],
             [spool.sequence for spool in moved],
             [spool.lines for spool in moved],
             [spool.refused for spool in moved],
+            [spool.room and spool.room.points for spool in moved],
+            [spool.room and spool.room.at_ms for spool in moved],
         )

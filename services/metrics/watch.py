@@ -8,7 +8,7 @@ from services.rpc.credentials import Principal
 from services.rpc.kernel import Kernel
 from services.rpc.shell import KEEP_ALIVE_S, RECHECK_S
 
-# Hints that come within this time are answered by one look.
+# Looks are this far apart at least: hints that come meanwhile are answered by one.
 _COALESCE_S = 0.05
 
 R = TypeVar("R")
@@ -29,6 +29,7 @@ async def watch(
     said_at = float("-inf")
     while True:
         woken.clear()
+        looked_at = kernel.clock.monotonic()
         kernel.shell.check_still_valid(principal)
         async for response in look():
             kernel.shell.check_still_valid(principal)
@@ -43,4 +44,4 @@ async def watch(
                 await woken.wait()
         except TimeoutError:
             continue
-        await asyncio.sleep(_COALESCE_S)
+        await asyncio.sleep(max(looked_at + _COALESCE_S - kernel.clock.monotonic(), 0))

@@ -10,8 +10,18 @@ import structlog
 from services.metrics.attempts import Attempt
 from services.metrics.chunks import Batch
 from services.metrics.limits import Limits
-from services.metrics.plan import CHUNK_COLUMNS, EVALUATION_COLUMNS, LOG_COLUMNS, Plan, SeriesKey, Stored
-from services.metrics.store import add_series, grow_series, load_series, lock_spools, move_spools
+from services.metrics.plan import (
+    CHUNK_COLUMNS,
+    EVALUATION_COLUMNS,
+    FACTS_COLUMNS,
+    LOG_COLUMNS,
+    MERGE_COLUMNS,
+    PREVIEW_COLUMNS,
+    Plan,
+    SeriesKey,
+    Stored,
+)
+from services.metrics.store import add_series, count_refusals, grow_series, load_series, lock_spools, move_spools
 from services.postgres import LOST, Connection, connect
 from services.rpc.errors import Unavailable
 
@@ -153,7 +163,11 @@ class Writer:
             await _copy(connection, "chunks", CHUNK_COLUMNS, plan.chunk_rows(new_ids))
             await _copy(connection, "log_chunks", LOG_COLUMNS, plan.log_rows)
             await _copy(connection, "evaluations", EVALUATION_COLUMNS, plan.evaluation_rows)
+            await _copy(connection, "preview_images", PREVIEW_COLUMNS, plan.preview_rows)
+            await _copy(connection, "facts", FACTS_COLUMNS, plan.facts_rows)
+            await _copy(connection, "merges", MERGE_COLUMNS, plan.merge_rows)
             await grow_series(connection, plan.growth(new_ids))
+            await count_refusals(connection, plan.refusal_rows)
             await move_spools(connection, plan.changed_spools)
         for key, job_id in plan.new_series.items():
             series[job_id][key] = new_ids[key]

@@ -118,6 +118,7 @@ class Unavailable(Refused):
 _CODES: dict[type[Message], grpc.StatusCode] = {
     errors_pb2.RunnerNotOnline: grpc.StatusCode.FAILED_PRECONDITION,
     errors_pb2.BelowRequirements: grpc.StatusCode.FAILED_PRECONDITION,
+    errors_pb2.CheckpointElsewhere: grpc.StatusCode.FAILED_PRECONDITION,
     errors_pb2.WrongState: grpc.StatusCode.FAILED_PRECONDITION,
     errors_pb2.QuotaUsedUp: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors_pb2.HeldByAnotherInstallation: grpc.StatusCode.PERMISSION_DENIED,

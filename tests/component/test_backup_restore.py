@@ -17,6 +17,7 @@ import nats
 import pytest
 
 from deploy.local.archive import DUMP, SECRETS, Manifest, reading, writing
+from deploy.local.backup import backup
 from deploy.local.credentials import load_or_make
 from deploy.local.database import SERVICES
 from deploy.local.errors import LocalError
@@ -389,3 +390,15 @@ def test_a_backup_that_fails_leaves_no_file_and_none_is_overwritten(tmp_path: Pa
     with pytest.raises(LocalError, match="is there already; name another file"), writing(file):
         pass
     assert file.read_bytes() == before
+
+
+async def test_artifacts_that_lie_elsewhere_are_not_taken_for_backed_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = Home(tmp_path)
+    (home.postgres / "data").mkdir(parents=True)
+    home.secrets.touch()
+    monkeypatch.setenv("TETHER_ARTIFACT_STORE", "s3://models")
+    with pytest.raises(LocalError, match=r"the artifacts lie at s3://models .* leave --with-artifacts out"):
+        await backup(home, tmp_path / "file", True, print, print)
+    assert not (tmp_path / "file").exists()

@@ -50,6 +50,9 @@ async def test_a_training_is_shown_line_by_line_from_loading_to_its_summary(
     async with served(database, tmp_path) as (control, tether):
         registered = await tether("datasets", "register", "digits", "/data/digits", "--json")
         assert registered.json["dataset"]["location"] == "/data/digits"
+        registered = await tether("datasets", "register", "street", "s3://bucket/street", "--format", "mask-folder")
+        assert "Dataset street is s3://bucket/street." in registered.out
+        assert "mask-folder" in (await tether("datasets", "list")).out
         added = (await tether("runners", "add", "box", "--label", "room=2", "--json")).json
         box = Box(control.channel, added["secret_key"])
         welcome = await box.connect()
@@ -133,7 +136,13 @@ async def test_a_refusal_is_one_sentence_that_tells_the_way_out(database: Databa
             ("runners", "add", "n" * 100_000): "a name has 1 to 100 characters",
             ("runners", "suspend", "idle", "--for", "soon"): "write for example 30m",
             ("jobs", "show", "nope"): "there is no job 'nope'; see `tether jobs list`",
-            ("events", "--type", "JobExploded", "--to", "9"): "it must be one of: CheckpointSaved,",
+            (
+                "events",
+                "--type",
+                "JobExploded",
+                "--to",
+                "9",
+            ): "it must be one of: ArtifactRemoved, ArtifactStored, CheckpointSaved,",
             ("tokens", "revoke", "tok_none"): "there is no token 'tok_none'",
             ("usage",): f"cannot reach the platform at {NOWHERE}; is it up?",
         }

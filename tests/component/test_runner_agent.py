@@ -9,6 +9,7 @@ import pytest
 
 from protos.scheduler.v1 import session_pb2
 from protos.training.v1 import training_pb2
+from tests.support import datasets
 from tests.support.eventually import eventually
 from tests.support.fake_scheduler import FakeScheduler, Frame
 from tests.support.installed_runner import KEY, InstalledRunner, kill
@@ -245,3 +246,19 @@ async def test_a_dataset_is_looked_at_on_request(box: InstalledRunner, platform:
     assert platform.checked[0].check_id == "c1"
     assert not platform.checked[0].report.usable
     assert platform.checked[0].report.problems[0].fatal
+
+
+async def test_a_check_is_by_the_format_and_within_the_folders_that_the_owner_allows(
+    box: InstalledRunner, platform: FakeScheduler, tmp_path: Path
+) -> None:
+    inside, outside = datasets.coco(tmp_path / "data" / "inside", 4), datasets.coco(tmp_path / "outside", 4)
+    box.folder.save(box.folder.load().model_copy(update={"dataset_roots": (str(tmp_path / "data"),)}))
+    box.start_agent()
+    await eventually(lambda: platform.hellos)
+    for check_id, location in (("inside", inside), ("outside", outside)):
+        dataset = training_pb2.Dataset(location=str(location), format=training_pb2.DATASET_FORMAT_COCO)
+        platform.say(Frame(check_dataset=session_pb2.CheckDatasetOnBox(check_id=check_id, dataset=dataset)))
+    await eventually(lambda: len(platform.checked) == 2, timeout_s=30)
+    found = {one.check_id: one.report for one in platform.checked}
+    assert (found["inside"].usable, found["inside"].task) == (True, training_pb2.TASK_DETECTION)
+    assert "lies outside the folders of this runner's datasets" in found["outside"].problems[0].message

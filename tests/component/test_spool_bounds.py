@@ -62,7 +62,8 @@ class Writers:
         for _ in range(rounds):
             self.now_ns += TELL_INTERVAL_NS
             self.step += 10
-            self.trainer.evaluation(self.step, 1, {"validation/accuracy": 0.5}, (["c" * 300], [1]))
+            matrix = {"classes": ["c" * 300], "counts": [1]}
+            self.trainer.evaluation({"step": self.step, "metrics": {"accuracy": 0.5}, "confusion_matrix": matrix})
             if evaluations_only:
                 continue
             self.log.add([b"x" * 500] * 40, error=False)
@@ -185,13 +186,13 @@ def test_a_trainers_evaluations_wait_for_the_disk_and_come_in_order(tmp_path: Pa
     with SmallDisk(tmp_path / "disk", size_mib=1) as disk:
         lost: list[Loss] = []
         written = TrainerSpool(disk.path / "trainer.jsonl", lambda: 1, lost.append)
-        written.evaluation(1, 0, {"accuracy": 0.1}, None)
+        written.evaluation({"step": 1, "metrics": {"accuracy": 0.1}})
         disk.fill()
         for step in range(2, 80):
             written.points([(1, step, {"train/loss": 0.5})])
-            written.evaluation(step, 0, {"accuracy": 0.1}, None)
+            written.evaluation({"step": step, "metrics": {"accuracy": 0.1}})
         disk.free()
-        written.evaluation(80, 0, {"accuracy": 0.1}, None)
+        written.evaluation({"step": 80, "metrics": {"accuracy": 0.1}})
         written.finish()
         records = [json.loads(line) for line in (disk.path / "trainer.jsonl").read_bytes().splitlines()]
         evaluations = [one["evaluation"]["step"] for one in records if "evaluation" in one]

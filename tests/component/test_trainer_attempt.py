@@ -155,7 +155,7 @@ def test_a_checkpoint_predicts_what_its_evaluation_told(tmp_path: Path, dataset:
         for name, tensor in load_file(checkpoint["path"]).items()
         if name.startswith("model.")
     }
-    model = registry.build("resnet", given.spec.architecture.config_json, 3).eval()
+    model = registry.build("resnet", given.spec.architecture.config_json, 3, 16).eval()
     model.load_state_dict(weights)
     paths = sorted(dataset.rglob("*.png"))
     truth = [sorted(path.name for path in dataset.iterdir()).index(path.parent.name) for path in paths]
@@ -164,7 +164,7 @@ def test_a_checkpoint_predicts_what_its_evaluation_told(tmp_path: Path, dataset:
     for index in held_out:
         scan = Image.open(paths[index]).convert("RGB").resize((16, 16), Image.Resampling.BILINEAR)
         image = torch.tensor((np.asarray(scan) / 255 - MEAN) / DEVIATION, dtype=torch.float32).permute(2, 0, 1)
-        counts[model.outputs(image[None])[0].argmax().item(), truth[index]] += 1
+        counts[int(model.outputs(image[None])[0].argmax()), truth[index]] += 1
     evaluation = told.measured[-1]["evaluation"]
     assert evaluation["confusion_matrix"]["counts"] == counts.flatten().tolist()
     assert checkpoint["metrics"]["validation/accuracy"] == np.trace(counts) / len(held_out)

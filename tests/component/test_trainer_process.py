@@ -72,7 +72,7 @@ def test_a_training_reaches_its_accuracy_and_tells_everything_well_formed(tmp_pa
         with safe_open(checkpoint["path"], "pt") as tensors:
             names = set(tensors.keys())
             about = json.loads(tensors.metadata()["tether"])
-        assert {"random.cpu", "model.network.classifier.1.weight"} <= names
+        assert "model.network.classifier.1.weight" in names
         assert "optimizer.network.classifier.1.weight.exp_avg" in names
         assert (about["step"], about["classes"]) == (checkpoint["step"], [str(digit) for digit in range(10)])
     assert "epoch 8/8 step 176 loss" in trainer.output()

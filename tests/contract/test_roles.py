@@ -13,7 +13,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from protos.eventlog.v1 import eventlog_pb2
 from protos.events.v1.workspace_pb2 import Role
-from protos.metrics.v1 import evaluation_pb2, ingest_pb2, metrics_pb2
+from protos.metrics.v1 import artifact_pb2, evaluation_pb2, ingest_pb2, metrics_pb2
 from protos.quota.v1 import quota_pb2
 from protos.scheduler.v1 import access_pb2, job_pb2, runner_pb2, session_pb2, workflow_pb2
 from services.metrics import bootstrap as metrics
@@ -35,6 +35,7 @@ MODULES = (
     ingest_pb2,
     metrics_pb2,
     evaluation_pb2,
+    artifact_pb2,
 )
 READERS = {"viewer", "member", "admin", "analyst", "operator"}
 EVERYBODY = [*sorted(READERS), "runner", "nobody", "stranger"]
@@ -82,6 +83,7 @@ ROWS: dict[str, Row] = {
     "JobService/SubmitJob": Row(
         {"member", "admin"}, {"dataset_id": "none", "architecture_id": "resnet-tiny"}, {"dataset_id": "dataset"}
     ),
+    "JobService/ResumeJob": Row({"member", "admin"}, {"job_id": "none"}, JOB),
     "JobService/GetJob": Row(READERS, {"job_id": "none"}, JOB),
     "JobService/ListJobs": Row(READERS),
     "JobService/WatchJobs": Row(READERS, {}, JOB),
@@ -97,10 +99,20 @@ ROWS: dict[str, Row] = {
     "MetricsService/ListSeries": Row(READERS, {"job_id": "none"}, JOB),
     "MetricsService/QueryMetrics": Row(READERS, {"job_id": "none"}, JOB),
     "MetricsService/WatchMetrics": Row(READERS, {"job_id": "none"}, JOB),
+    "MetricsService/ReadPoints": Row(READERS, {"job_id": "none"}, JOB),
     "MetricsService/ReadLogs": Row(READERS, {"job_id": "none"}, JOB),
     "MetricsService/WatchLogs": Row(READERS, {"job_id": "none"}, JOB),
     "EvaluationService/ListEvaluations": Row(READERS, {"job_id": "none"}, JOB),
     "EvaluationService/GetConfusionMatrix": Row(READERS, {"job_id": "none"}, JOB),
+    "EvaluationService/GetPreview": Row(READERS, {"job_id": "none"}, JOB),
+    "EvaluationService/ListRecommendations": Row(READERS, {"job_id": "none"}, JOB),
+    "ArtifactService/ListArtifacts": Row(READERS, {"job_id": "none"}, JOB),
+    "ArtifactService/DownloadArtifact": Row(READERS | {"runner"}, {"artifact_id": "none"}),
+    "ArtifactService/ExportModel": Row(
+        {"member", "admin"}, {"job_id": "none", "kind": artifact_pb2.ARTIFACT_KIND_ONNX}, JOB
+    ),
+    "ArtifactService/UploadArtifact": Row({"runner"}),
+    "ArtifactService/WatchExports": Row({"runner"}),
 }
 
 

@@ -118,7 +118,12 @@ async def served(database: DatabaseUrls, home: Path, *, figures: bool = False) -
         if figures:
             of_quota = quota.Settings(postgres_url=database.quota, listen=address())
             endpoints["quota"] = await stack.enter_async_context(running(quota.serve, of_quota))
-            of_metrics = metrics.Settings(postgres_url=database.metrics, listen=address())
+            of_metrics = metrics.Settings(
+                postgres_url=database.metrics,
+                listen=address(),
+                artifact_store=str(home / "artifacts"),
+                artifact_uploads=str(home / "uploads"),
+            )
             endpoints["metrics"] = await stack.enter_async_context(running(metrics.serve, of_metrics))
         created = await control.create_workspace("test")
         control.token, control.workspace_id = created.secret, created.workspace_id

@@ -1,6 +1,7 @@
 """The real trainer, in whose first steps a fault happens: `python -m tests.support.failing_trainer FAULT …`."""
 
 import os
+import resource
 import signal
 import sys
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import torch
 from runner_agent.trainer import __main__, loop
 
 FAULT_STEP = 3
+MIB = 1024 * 1024
 
 
 def _raise(error: Exception) -> Callable[[], None]:
@@ -28,6 +30,20 @@ def _killed_by_kernel() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def _eats_memory() -> None:
+    """Until the kernel kills, for real: the test has set a limit."""
+    eaten = []
+    while True:
+        eaten.append(torch.ones(16 * MIB // 4))
+
+
+def _gets_no_memory() -> None:
+    """Until an allocation is refused."""
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + 200 * MIB, resource.RLIM_INFINITY))
+    _eats_memory()
+
+
 FAULTS: dict[str, Callable[[], None]] = {
     "gpu-memory": _raise(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")),
     "cuda": _raise(torch.AcceleratorError("CUDA error: unspecified launch failure")),
@@ -35,6 +51,8 @@ FAULTS: dict[str, Callable[[], None]] = {
     "bug": _raise(ValueError("a shape does not fit")),
     "killed": lambda: os.kill(os.getpid(), signal.SIGKILL),
     "kernel": _killed_by_kernel,
+    "eats-memory": _eats_memory,
+    "gets-no-memory": _gets_no_memory,
 }
 
 
@@ -47,7 +65,7 @@ def main() -> None:
         if self._progress.step == FAULT_STEP:
             fault()
 
-    loop.Training._step = failing  # type: ignore[method-assign]
+    loop.Training._step = failing  # type: ignore[method-assign, assignment]
     __main__.main()
 
 

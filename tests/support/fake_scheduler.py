@@ -38,6 +38,8 @@ class FakeScheduler(session_pb2_grpc.RunnerSessionServiceServicer, ingest_pb2_gr
         self.mute = False
         self.withhold_reports = False
         self.platform_at_ms = 1_700_000_000_000
+        # Where records and artifacts go; empty: here.
+        self.ingest_address = ""
         self._streams: set[asyncio.Queue[Frame]] = set()
         self._server: grpc.aio.Server | None = None
         self.port = 0
@@ -127,6 +129,7 @@ class FakeScheduler(session_pb2_grpc.RunnerSessionServiceServicer, ingest_pb2_gr
                 welcome = session_pb2.Welcome(runner_id="r1", runner_name="box", epoch=len(self.hellos))
                 welcome.heartbeat_interval_ms = self.heartbeat_interval_ms
                 welcome.platform_at_ms = self.platform_at_ms
+                welcome.ingest_address = self.ingest_address
                 out.put_nowait(Frame(welcome=welcome))
                 out.put_nowait(Frame(directive=self.directive))
             case "heartbeat":

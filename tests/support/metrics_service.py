@@ -15,6 +15,7 @@ from protos.events.v1.job_pb2 import JobAssigned, JobSubmitted
 from protos.events.v1.runner_pb2 import RunnerRegistered
 from protos.events.v1.workspace_pb2 import ROLE_VIEWER, TokenCreated
 from protos.metrics.v1 import ingest_pb2, metrics_pb2
+from protos.metrics.v1.artifact_pb2_grpc import ArtifactServiceStub
 from protos.metrics.v1.evaluation_pb2_grpc import EvaluationServiceStub
 from protos.metrics.v1.ingest_pb2_grpc import IngestServiceStub
 from protos.metrics.v1.metrics_pb2_grpc import MetricsServiceStub
@@ -30,6 +31,7 @@ from tests.support.eventually import eventually
 from tests.support.platform import DatabaseUrls
 
 if TYPE_CHECKING:
+    from protos.metrics.v1.artifact_pb2_grpc import ArtifactServiceAsyncStub
     from protos.metrics.v1.evaluation_pb2_grpc import EvaluationServiceAsyncStub
     from protos.metrics.v1.ingest_pb2_grpc import IngestServiceAsyncStub
     from protos.metrics.v1.metrics_pb2_grpc import MetricsServiceAsyncStub
@@ -61,9 +63,18 @@ class Log:
             await self.append(workspace, "workspace", workspace, created)
             await self.append(workspace, "runner", runner, RunnerRegistered(name=runner, key_sha256=sha256(key)))
 
-    async def job(self, job_id: str, *attempt_ids: str, workspace_id: str = WORKSPACE, runner_id: str = RUNNER) -> None:
+    async def job(
+        self,
+        job_id: str,
+        *attempt_ids: str,
+        workspace_id: str = WORKSPACE,
+        runner_id: str = RUNNER,
+        advanced: bool = False,
+    ) -> None:
         events = [JobAssigned(attempt_id=attempt_id, runner_id=runner_id) for attempt_id in attempt_ids]
-        await self.append(workspace_id, "job", job_id, JobSubmitted(name=job_id), *events)
+        submitted = JobSubmitted(name=job_id)
+        submitted.spec.advanced_evaluation.enabled = advanced
+        await self.append(workspace_id, "job", job_id, submitted, *events)
 
     async def attempt(self, job_id: str, attempt_id: str) -> None:
         await self.append(WORKSPACE, "job", job_id, JobAssigned(attempt_id=attempt_id, runner_id=RUNNER))
@@ -95,11 +106,13 @@ class Metrics:
     ingest: "IngestServiceAsyncStub" = field(init=False)
     metrics: "MetricsServiceAsyncStub" = field(init=False)
     evaluations: "EvaluationServiceAsyncStub" = field(init=False)
+    artifacts: "ArtifactServiceAsyncStub" = field(init=False)
 
     def __post_init__(self) -> None:
         self.ingest = IngestServiceStub(self.channel)
         self.metrics = MetricsServiceStub(self.channel)
         self.evaluations = EvaluationServiceStub(self.channel)
+        self.artifacts = ArtifactServiceStub(self.channel)
 
     async def report(
         self, *requests: ingest_pb2.ReportRequest, key: str = KEY, timeout_s: float = 20
@@ -126,10 +139,10 @@ class Metrics:
 
 
 @asynccontextmanager
-async def serving(database: DatabaseUrls, nats_url: str = "", **limits: int) -> AsyncIterator[Metrics]:
+async def serving(database: DatabaseUrls, nats_url: str = "", **settings: int | str) -> AsyncIterator[Metrics]:
     """One replica of the service."""
-    settings = Settings(postgres_url=database.metrics, nats_url=nats_url, **limits)  # type: ignore[arg-type]
-    service = Service(settings, await open_kernel(settings, "metrics", MIGRATIONS))
+    chosen = Settings(postgres_url=database.metrics, nats_url=nats_url, **settings)  # type: ignore[arg-type]
+    service = Service(chosen, await open_kernel(chosen, "metrics", MIGRATIONS))
     stopping = asyncio.Event()
     running = asyncio.create_task(service.run(stopping))
     try:
@@ -162,9 +175,12 @@ def line(text: str, error: bool = False) -> ingest_pb2.Record:
 
 
 @asynccontextmanager
-async def metrics_process(database: DatabaseUrls, port: int) -> AsyncIterator[asyncio.subprocess.Process]:
+async def metrics_process(
+    database: DatabaseUrls, port: int, **settings: str
+) -> AsyncIterator[asyncio.subprocess.Process]:
     """The service as a process of its own; killed at the end unless it is gone."""
-    environment = {**os.environ, "TETHER_POSTGRES_URL": database.metrics, "TETHER_LISTEN": f"127.0.0.1:{port}"}
+    own = {"TETHER_POSTGRES_URL": database.metrics, "TETHER_LISTEN": f"127.0.0.1:{port}"}
+    environment = {**os.environ, **own, **{f"TETHER_{name.upper()}": value for name, value in settings.items()}}
     process = await asyncio.create_subprocess_exec(sys.executable, "-m", "services.metrics", env=environment)
     try:
         yield process

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import hashlib
 import json
 import os
 import signal
@@ -10,6 +11,16 @@ import sys
 import threading
 import time
 from pathlib import Path
+
+
+def save(directory: Path, step: int, size: int) -> dict[str, object]:
+    """A file as a checkpoint would be, with a content that differs everywhere."""
+    path = directory / "checkpoints" / f"step-{step:08d}.safetensors"
+    content = hashlib.shake_256(path.name.encode()).digest(size)
+    path.write_bytes(content)
+    digest = hashlib.sha256(content).hexdigest()
+    about = {"name": path.name, "path": str(path), "step": str(step), "bytes": str(size), "sha256": digest}
+    return {**about, "best": True, "removed": []}
 
 
 def main() -> None:
@@ -22,6 +33,8 @@ def main() -> None:
     parser.add_argument("--die-at-step", type=int, default=0)
     parser.add_argument("--hang-at-step", type=int, default=0)
     parser.add_argument("--ready-after-file", type=Path)
+    parser.add_argument("--checkpoint-at-step", type=int, default=0)
+    parser.add_argument("--checkpoint-bytes", type=int, default=1000)
     options = parser.parse_args()
     stopping = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: None if options.ignore_term else stopping.set())
@@ -51,6 +64,8 @@ def main() -> None:
             with contextlib.suppress(OSError):
                 spool.write(json.dumps(record).encode() + b"\n")
             say(event="progress", step=steps, epoch=0)
+            if steps == options.checkpoint_at_step:
+                say(event="checkpoint", checkpoint=save(directory, steps, options.checkpoint_bytes))
             if steps == options.hang_at_step:
                 stopping.wait()
             if steps == options.die_at_step:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -41,15 +42,15 @@ def assignment(location: Path, epochs: int = 3) -> session_pb2.Assignment:
 
 
 class TrainerProcess:
-    """A warm trainer. Leaving the context kills its whole process group."""
+    """A warm trainer; `around` is a command that runs its own. Leaving the context kills its whole process group."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, module: str = "runner_agent.trainer", around: Sequence[str] = ()) -> None:
         self.directory = directory
         directory.mkdir(parents=True, exist_ok=True)
         reader, writer = os.pipe()
         with (directory / "stdout").open("wb") as output, (directory / "stderr").open("wb") as errors:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "runner_agent.trainer", "--control-fd", str(writer)],
+                [*around, sys.executable, "-m", module, "--control-fd", str(writer)],
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=errors,

@@ -12,7 +12,7 @@ from services.cli import live_view
 from services.cli.errors import CliError
 from services.cli.live_state import LiveState
 from services.cli.states import job_state
-from services.cli.train import _stall_minutes
+from services.cli.train_options import stall_minutes
 from services.cli.words import sentence
 from tests.unit.test_cli_words import recorded
 
@@ -101,7 +101,7 @@ def test_events_of_repeats_say_what_comes_next() -> None:
 
 
 def test_stall_minutes_are_minutes_or_never() -> None:
-    assert (_stall_minutes("45"), _stall_minutes("never")) == (45, -1)
+    assert (stall_minutes("45"), stall_minutes("never")) == (45, -1)
     for wrong in ("0", "-1", "x", "10001", "1.5", ""):
         with pytest.raises(CliError, match="whole minutes from 1 to 10000, or never"):
-            _stall_minutes(wrong)
+            stall_minutes(wrong)

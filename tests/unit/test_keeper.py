@@ -33,6 +33,17 @@ def end_of(state: State, exited: m.Exited, now_ns: int = 1) -> dict[str, Any]:
     return next(action.content for action in actions if isinstance(action, m.WriteOutcome))
 
 
+def test_the_start_is_written_down_with_what_the_trainer_told_of_it() -> None:
+    told = {"weights": "hub/net", "weights_source": "WEIGHTS_SOURCE_PRETRAINED", "warnings": ["a"], "batch_size": 48}
+    state = State("p", "boot", 1, 2)
+    for item in (m.Said({"event": "ready"}), start_at(0)):
+        state, _ = step(state, item, 0)
+    _, actions = step(state, m.Said({"event": "started", "image_size": 32, **told}), 5)
+    (fact,) = (action.fact for action in actions if isinstance(action, m.AppendFact))
+    assert {name: fact[name] for name in told} == told
+    assert (fact["fact"], fact["boottime_ns"], "image_size" in fact) == ("started", 5, False)
+
+
 EVENTS = st.sampled_from(
     [
         {"event": "ready"},

@@ -46,6 +46,39 @@ def test_a_moment_before_the_anchor_is_told_with_a_negative_distance() -> None:
     assert (report.started.at.anchor_at_ms, report.started.at.elapsed_ms) == (ANCHOR.at_ms, -500)
 
 
+def test_a_start_tells_what_the_model_began_with() -> None:
+    content = {
+        "fact": "started",
+        "boottime_ns": 0,
+        "weights": "hub/net",
+        "weights_source": "WEIGHTS_SOURCE_PRETRAINED",
+        "warnings": ["a", "b"],
+        "batch_size": 48,
+    }
+    started = to_report("a1", "j1", Fact(1, content), ANCHOR).started
+    assert (started.weights, started.weights_source) == ("hub/net", training_pb2.WEIGHTS_SOURCE_PRETRAINED)
+    assert (list(started.warnings), started.batch_size) == (["a", "b"], 48)
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"weights_source": "WEIGHTS_SOURCE_NEW"},
+        {"weights_source": []},
+        {"warnings": "one"},
+        {"warnings": [1, {}]},
+        {"batch_size": float("nan")},
+        {"batch_size": 1 << 80},
+        {"weights": None},
+        {"weights": 7},
+    ],
+)
+def test_a_start_that_tells_nonsense_is_a_start_all_the_same(told: dict[str, Any]) -> None:
+    content = {"fact": "started", "boottime_ns": 49_500_000_000, "weights": "random", **told}
+    report = to_report("a1", "j1", Fact(1, content), ANCHOR)
+    assert (report.WhichOneof("fact"), report.started.at.elapsed_ms) == ("started", -500)
+
+
 @pytest.mark.parametrize("content", [{}, {"fact": "ended"}, {"fact": "checkpoint", "checkpoint": {"step": []}}])
 def test_a_fact_that_cannot_be_read_becomes_an_empty_report(content: dict[str, Any]) -> None:
     report = to_report("a1", "j1", Fact(4, content), ANCHOR)

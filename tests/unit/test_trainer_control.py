@@ -75,7 +75,8 @@ def test_every_number_survives_proto_json(values: dict[str, float]) -> None:
 def test_a_spool_holds_one_record_a_line_in_order(tmp_path: Path) -> None:
     spool = Spool(tmp_path / "spool" / "trainer.jsonl", lambda: 42)
     spool.points([(7, 1, {"train/loss": 0.5}), (8, 2, {"train/loss": math.inf})])
-    spool.evaluation(2, 1, {"validation/accuracy": 1.0}, (["a", "b"], [1, 0, 0, 1]))
+    matrix = {"classes": ["a", "b"], "counts": [1, 0, 0, 1]}
+    spool.evaluation({"step": 2, "epoch": 1, "metrics": {"validation/accuracy": 1.0}, "confusion_matrix": matrix})
     spool.points([])
     lines = (tmp_path / "spool" / "trainer.jsonl").read_text().splitlines()
     records = [json_format.Parse(line, ingest_pb2.Record()) for line in lines]

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protos.training.v1 import training_pb2
-from runner_agent.trainer.retention import Saved, Strategy, is_best
+from runner_agent.trainer.retention import PRIMARY, Saved, Strategy, is_best
 
 LATEST = training_pb2.CHECKPOINT_POLICY_LATEST
 EVERY_N = training_pb2.CHECKPOINT_POLICY_EVERY_N_EVALUATIONS
@@ -71,6 +71,12 @@ def test_accuracy_measures_unless_the_loss_was_chosen(policy: int) -> None:
     metrics = {"validation/loss": 0.5, "validation/accuracy": 0.9}
     assert Strategy(policy).score(metrics) == 0.9
     assert Strategy(LOWEST_LOSS).score(metrics) == -0.5
+
+
+@pytest.mark.parametrize("task", [training_pb2.TASK_DETECTION, training_pb2.TASK_SEGMENTATION])
+def test_each_task_is_measured_by_its_own_metric(task: int) -> None:
+    metrics = {"validation/loss": 0.5, "validation/map": 0.3, "validation/miou": 0.3, "validation/accuracy": 0.9}
+    assert Strategy(BEST_METRIC, metric=PRIMARY[task]).score(metrics) == 0.3
 
 
 def test_not_a_number_is_worse_than_anything() -> None:
