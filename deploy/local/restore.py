@@ -105,19 +105,19 @@ def _take_place(home: Home, manifest: Manifest, say: Say) -> None:
     # NATS starts empty: what it holds is of the other log. Artifacts stay unless the backup has its own.
     replaced = [home.postgres, home.nats, home.secrets, home.ports, home.client]
     replaced += [home.artifacts] if manifest.artifacts else []
-    if home.holds_platform:
+    there = [one for one in replaced if one.exists() and not (one.is_dir() and not any(one.iterdir()))]
+    if there:
         aside = next(one for n in count(1) if not (one := home.root / f"before-restore-{n}").exists())
         aside.mkdir(mode=0o700)
-        for one in replaced:
-            if one.exists():
-                one.rename(aside / one.name)
+        for one in there:
+            one.rename(aside / one.name)
         say(f"the platform that was here lies in {aside}; delete that folder when you do not need it any more")
     building = Home(home.restoring)
     for one in (building.postgres, building.secrets, building.ports, building.artifacts):
         if one.exists():
             target = home.root / one.name
             if target.is_dir():
-                # What an empty data directory has of its own.
-                shutil.rmtree(target)
+                # An empty one; what had something in it was moved aside.
+                target.rmdir()
             one.rename(target)
     shutil.rmtree(building.root)

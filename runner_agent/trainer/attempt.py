@@ -180,7 +180,7 @@ def _introduction(
     parameters = sum(parameter.numel() for parameter in model.parameters())
     lines = [f"warning: {warning}" for warning in loaded.warnings[:20]]
     if len(loaded.warnings) > 20:
-        lines.append(f"warning: {len(loaded.warnings):,} images are skipped")
+        lines.append(f"warning: {len(loaded.warnings) - 20:,} more of these; `tether datasets check` lists them")
     if settings.confusion_matrix and classes > MAX_MATRIX_CLASSES:
         lines.append(f"warning: {classes:,} classes are too many for a confusion matrix (at most {MAX_MATRIX_CLASSES})")
     device = (

@@ -35,7 +35,7 @@ _TRAIN, _LOOK, _ADMIN = "Train", "Look", "Manage"
 
 GROUPS: dict[str, Group] = {
     "train": Group("train", "Run a training and watch it live.", _TRAIN),
-    "jobs": Group("jobs", "Trainings: list, show, watch, stop, logs.", _TRAIN),
+    "jobs": Group("jobs", "Trainings: watch, stop, resume, compare, export.", _TRAIN),
     "datasets": Group("datasets", "Name datasets that lie on a box, and check them.", _TRAIN),
     "metrics": Group("metrics", "Curves of a training: charts in the terminal, files with every point.", _LOOK),
     "usage": Group("usage", "Compute minutes: used, charged, recomputed.", _LOOK),

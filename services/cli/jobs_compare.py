@@ -29,6 +29,8 @@ _MOST = 8
 # Of the spec; what an architecture is made of, and where a repeat goes on, says its name better.
 _LEFT_OUT = ("architecture.", "resume_from.", "dataset.dataset_id", "workflow_id")
 _BEST = " ★"
+# How values of enumerations begin.
+_ENUMS = ("DATASET_FORMAT_", "CHECKPOINT_POLICY_", "WEIGHTS_SOURCE_", "OPTIMIZER_", "SCHEDULE_", "PRECISION_")
 
 Jobs = Annotated[
     list[str],
@@ -63,7 +65,9 @@ def compare(context: typer.Context, jobs: Jobs, as_json: AsJson = False) -> None
         raise CliError("the same job is named twice; name different ones")
     sides = [_side(platform, one, now_ms) for one in found]
     settings = differences([one.job.spec for one in sides])
-    best = best_of([one.metrics for one in sides])
+    # Losses and metrics of different tasks have nothing to do with each other.
+    alike = len({one.job.spec.architecture.task for one in sides}) == 1
+    best = best_of([one.metrics for one in sides]) if alike else {}
     if as_json:
         print(_json(sides, settings, best))
         return
@@ -134,8 +138,8 @@ def _table(sides: Sequence[Side], settings: Mapping[str, list[Any]], best: Mappi
     made.add_row("state", *(job_state(one.job, now_ms, why=False) for one in sides))
     made.add_row("runner", *(Text(one.job.runner_name) for one in sides))
     for name, values in settings.items():
-        shown = name.rsplit(".", 1)[-1].replace("_", " ") if name.startswith("hyper") else name.replace("_", " ")
-        made.add_row(Text(shown, "cyan"), *(Text("–" if value is None else _shown(value)) for value in values))
+        shown = (name.removeprefix("hyperparameters.")).replace("_", " ").replace(".", ", ")
+        made.add_row(Text(shown, "cyan"), *(Text(_shown(name, value)) for value in values))
     made.add_row("best at step", *(f"{one.step:,}" if one.step else "–" for one in sides))
     for name in fmt.by_importance({name: 0.0 for one in sides for name in one.metrics}):
         cells = []
@@ -150,7 +154,17 @@ def _table(sides: Sequence[Side], settings: Mapping[str, list[Any]], best: Mappi
     return made
 
 
-def _shown(value: Any) -> str:
+def _shown(name: str, value: Any) -> str:
+    """A setting for people, from proto JSON."""
+    if value is None:
+        return "–"
+    if name.endswith("batch_size") and value < 0:
+        return "auto"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, str) and value.startswith(_ENUMS):
+        prefix = next(one for one in _ENUMS if value.startswith(one))
+        return value.removeprefix(prefix).replace("_", " ").lower()
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

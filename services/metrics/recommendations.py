@@ -30,6 +30,7 @@ _PLATEAU_LOSS_FELL, _PLATEAU_TRAIN_LOSS_FELL = 0.01, 0.05
 _IMBALANCE, _RARE_CLASS_SCORE = 10.0, 0.8
 # Of a class: images (classification) or objects; of a segmentation images in all.
 _FEW_A_CLASS, _FEW_IMAGES = 100, 200
+_BACKGROUND = "background"
 _BINS, _BINS_SINCE_LOWEST, _MIN_POINTS = 20, 3, 40
 _PROGRESS_LOST, _LOSS_ROSE = 0.25, 0.5
 _SWINGS, _SWING_LOSS, _SWING_METRIC, _SWING_EVALUATIONS = 0.7, 0.5, 0.1, 6
@@ -191,6 +192,9 @@ def _examples(history: History) -> tuple[str, float, float]:
 def _class_imbalance(history: History) -> pb.Recommendation | None:
     """A class has a tenth of another's examples or less, and is told apart worse than the others."""
     support = dict(zip(history.facts.classes, history.facts.train_support, strict=False))
+    if history.class_metric == "iou":
+        # The background has most pixels, and nobody would add or leave out any.
+        support.pop(_BACKGROUND, None)
     measured = history.evaluations[-1].classes if history.evaluations else []
     kind = history.class_metric
     scores = {one.name: one.metrics[kind] for one in measured if kind in one.metrics and one.name in support}

@@ -34,8 +34,11 @@ def test_every_verb_has_help_and_an_example() -> None:
     assert {"suspend", "resume", "restart", "list", "disk", "prune"} <= set(commands)
     for name, verb in commands.items():
         assert verb.help, name
-        if name != "sample":
-            assert f"Example: tether-runner {name}" in (verb.epilog or ""), name
+        # A group says what it is for; its commands have the examples.
+        for below, one in getattr(verb, "commands", {"": verb}).items():
+            full = f"{name} {below}".strip()
+            assert one.help, full
+            assert f"tether-runner {full}" in (one.epilog or ""), full
 
 
 def test_a_box_without_runners_lists_none_and_says_what_to_do(tmp_path: Path) -> None:

@@ -197,3 +197,19 @@ def test_a_wobble_at_the_end_of_a_good_training_is_no_overfitting() -> None:
     train = [1.8328, 0.9029, 0.2605, 0.0820, 0.0288, 0.0685, 0.0148, 0.0062, 0.0196, 0.0067]
     accuracies = [0.6351, 0.8830, 0.9387, 0.9387, 0.9694, 0.9861, 0.9889, 0.9777, 0.9833, 0.9805]
     assert recommendations(History(facts(), evaluations(losses, accuracies), train_loss(train))) == []
+
+
+def test_the_background_of_a_segmentation_makes_no_class_rare() -> None:
+    named = {"classes": ["background", "bee", "cat"], "task": training_pb2.TASK_SEGMENTATION}
+    ious = [
+        ClassMetrics(name=name, metrics={"iou": iou})
+        for name, iou in (("background", 0.99), ("bee", 0.7), ("cat", 0.3))
+    ]
+    measured = [
+        Evaluation(step=50 * at, metrics={"validation/loss": 1 / at, "validation/miou": 0.6 + at / 100}, classes=ious)
+        for at in range(1, 6)
+    ]
+    even = facts(**named, train_support=[1_000_000, 30_000, 25_000])
+    assert recommendations(History(even, measured, BUSY)) == []
+    rare = facts(**named, train_support=[1_000_000, 30_000, 2_500])
+    assert kinds(recommendations(History(rare, measured, BUSY))) == ["CLASS_IMBALANCE"]
