@@ -19,8 +19,10 @@ from pydantic.fields import FieldInfo
 
 from protos.training.v1.training_pb2 import Architecture, Requirements, RequirementsBasis, Task
 from services.eventlog.catalogue import EVENTS
+from services.gateway.bootstrap import Settings as GatewaySettings
+from services.rpc.credentials import NOBODY
 from services.rpc.roles import ROLES
-from services.rpc.settings import ServiceSettings
+from services.rpc.settings import ListenSettings, ServiceSettings
 from services.scheduler.catalogue import ARCHITECTURES, read_architectures
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -77,6 +79,9 @@ has allocated on the GPU that is named.
 
 Parameters are counted with the classes of the published weights, or 10 where there are none. Weights named below are
 published on the Hugging Face hub; [how to bring them to a box](../how-to/pretrained-weights.md)."""
+
+_GATEWAY_INTRO = """`python -m services.gateway` is no server: it writes the configuration of Envoy, which is one; see
+[the gateway](../how-to/gateway.md)."""
 
 _CONFIGURATION_INTRO = """# Configuration
 
@@ -244,7 +249,7 @@ def rpcs(protos: Protos, elsewhere: dict[str, str]) -> str:
             for index, method in enumerate(service.method):
                 roles = sorted(ROLES[f"/{file.package}.{service.name}/{method.name}"])
                 lines += [f"### {service.name}.{method.name}", "", comments[6, at, 2, index], ""]
-                lines += [f"Roles: {', '.join(roles)}.", ""]
+                lines += [f"Roles: {', '.join(roles)}." if roles != [NOBODY] else "Needs no token.", ""]
                 for word, streams, name in (
                     ("Request", method.client_streaming, method.input_type),
                     ("Answer", method.server_streaming, method.output_type),
@@ -304,10 +309,11 @@ def configuration() -> str:
         model = importlib.import_module(f"services.{service}.bootstrap").Settings
         own = _settings(model, ServiceSettings.model_fields)
         lines += [f"## {service}", "", *(own or ["No settings of its own.", ""])]
+    lines += ["## gateway", "", _GATEWAY_INTRO, "", *_settings(GatewaySettings, ("insecure",))]
     return "\n".join(lines)
 
 
-def _settings(model: type[ServiceSettings], known: Iterable[str]) -> list[str]:
+def _settings(model: type[ListenSettings], known: Iterable[str]) -> list[str]:
     fields = {name: field for name, field in model.model_fields.items() if name not in known}
     rows = [(f"`{name}`", f"`TETHER_{name.upper()}`", _default(field), _told(field)) for name, field in fields.items()]
     return _table(("Setting", "Environment", "Default", "What"), rows) if rows else []

@@ -21,10 +21,18 @@ ANSWER_TIMEOUT_S = 60.0
 STORED_TIMEOUT_S = 1800.0
 # The platform shows every 15 s that the stream of exports is alive.
 SILENCE_S = 45.0
-_READ_BYTES = 1 << 20
 
 # What an outage of the platform or of the link raises; the same call may succeed later.
 AWAY = (grpc.aio.AioRpcError, TimeoutError, ConnectionError)
+# Unless its code is one of these: the same call has the same answer again.
+_FINAL = frozenset(
+    {
+        grpc.StatusCode.NOT_FOUND,
+        grpc.StatusCode.PERMISSION_DENIED,
+        grpc.StatusCode.UNIMPLEMENTED,
+        grpc.StatusCode.INVALID_ARGUMENT,
+    }
+)
 
 UploadCall: TypeAlias = "grpc.aio.StreamStreamCall[pb.UploadArtifactRequest, pb.UploadArtifactResponse]"
 
@@ -35,6 +43,11 @@ class Refused(Exception):
 
 class Vanished(Exception):
     """The file was removed from the box while it was sent."""
+
+
+def is_final(error: BaseException) -> bool:
+    """Whether asking again does not help. Pure."""
+    return isinstance(error, grpc.aio.AioRpcError) and error.code() in _FINAL
 
 
 def reason_of(error: BaseException) -> str:

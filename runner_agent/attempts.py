@@ -17,6 +17,8 @@ from runner_agent.keeper_files import RESERVE
 from runner_agent.keeper_messages import Anchor
 from runner_agent.session_messages import Attempt, Place
 
+# Below an attempt's folder: the checkpoint that it began with, where it was fetched.
+INPUTS = "inputs"
 ID_PATTERN = re.compile(r"[A-Za-z0-9_-]{1,100}")
 
 
@@ -83,8 +85,7 @@ class AttemptFolder:
 
     def told(self) -> bool:
         """Whether the platform knows everything about the attempt."""
-        facts = self.facts()
-        return bool(facts) and facts[-1].ended and self.settled() >= facts[-1].sequence
+        return all_told(self.facts(), self.settled())
 
     def shipped(self) -> bool:
         return (self.path / "shipped").exists()
@@ -154,6 +155,11 @@ class AttemptFolder:
         if not (self.path / "outcome.json").exists():
             files.replace(self.path / "outcome.json", json.dumps(outcome).encode())
         files.append(self.path / "facts.jsonl", json.dumps(outcome).encode() + b"\n")
+
+
+def all_told(facts: Sequence[Fact], settled: int) -> bool:
+    """Whether the platform knows everything of an attempt with these facts, settled up to this one. Pure."""
+    return bool(facts) and facts[-1].ended and settled >= facts[-1].sequence
 
 
 def most_exact(sources: Sequence[dict[str, Any]]) -> Anchor | None:

@@ -144,10 +144,10 @@ def show_disk(json_output: AsJson = False, name: Name = "", state_dir: StateDir 
         return
     if found.attempts:
         table = Table("attempt", "state", box=None, padding=(0, 2, 0, 0))
-        for heading in ("metrics", "logs", "checkpoints", "total"):
+        for heading in ("metrics", "logs", "checkpoints", "began with", "total"):
             table.add_column(heading, justify="right")
         for one in found.attempts:
-            numbers = (one.spool_bytes, one.log_bytes, one.checkpoint_bytes, one.total_bytes)
+            numbers = (one.spool_bytes, one.log_bytes, one.checkpoint_bytes, one.input_bytes, one.total_bytes)
             table.add_row(one.attempt_id, one.state, *(size(number) for number in numbers))
         console.print(table, highlight=False)
     else:
@@ -161,7 +161,7 @@ def show_disk(json_output: AsJson = False, name: Name = "", state_dir: StateDir 
     )
     for warning in disk.warnings(found):
         console.print(f"[yellow]{escape(warning)}[/]", highlight=False, soft_wrap=True)
-    if any(one.state == "delivered" and one.spool_bytes + one.log_bytes for one in found.attempts):
+    if any(one.state == "delivered" and one.spool_bytes + one.log_bytes + one.input_bytes for one in found.attempts):
         console.print("See what can go with: tether-runner prune --dry-run")
 
 
@@ -179,12 +179,13 @@ def prune(
 ) -> None:
     """Remove spools and surplus checkpoints of trainings that are over and of which the platform has everything.
 
-    Best and last checkpoints stay, unless --checkpoints is given. Needs no connection; what is not delivered yet stays.
+    Best and last checkpoints stay, unless --checkpoints is given; one that was fetched to begin with goes. Needs no
+    connection; what is not delivered yet stays.
     """
     folder = the_runner(state_dir, name)
     folder.load()
     items = disk.prunable(folder, checkpoints=checkpoints)
-    fetched = [one for one in dataset_cache.listed(folder.datasets) if datasets and not one.held]
+    fetched = [one for one in dataset_cache.listed(folder.datasets) if not one.held] if datasets else []
     if not items and not fetched:
         console.print("There is nothing to remove: what is left is needed, or not delivered to the platform yet.")
         return

@@ -31,7 +31,7 @@ class Cached:
 def listed(cache: Path) -> list[Cached]:
     """All of them, the one that was used longest ago first."""
     return [
-        Cached(path, str((files.read_json(path / INDEX) or {}).get("url", path.name)), bytes_of(path), _held(path))
+        Cached(path, str((files.read_json(path / INDEX) or {}).get("url", path.name)), bytes_of(path), held(path))
         for path in folders(cache)
     ]
 
@@ -70,7 +70,8 @@ def remove(folder: Path) -> bool:
     return not folder.exists()
 
 
-def _held(folder: Path) -> bool:
+def held(folder: Path) -> bool:
+    """Whether a training, a check or a fetch uses it."""
     with _alone(folder) as alone:
         return not alone
 

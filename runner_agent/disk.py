@@ -1,4 +1,4 @@
-"""What a runner's state folder uses, and what of it can go: spools and checkpoints of attempts that are over."""
+"""What a runner's state folder uses, and what can go: spools, checkpoints and inputs of attempts that are over."""
 
 import contextlib
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from runner_agent import clock, files, keeper_client, losses, repeats, spool_budget, uploads
-from runner_agent.attempts import AttemptFolder, all_attempts
+from runner_agent.attempts import INPUTS, AttemptFolder, all_attempts
 from runner_agent.config import StateFolder
 from runner_agent.facts import Fact
 from runner_agent.keeper_log import DROPPED_FILE
@@ -27,6 +27,8 @@ class AttemptUse:
     spool_bytes: int
     log_bytes: int
     checkpoint_bytes: int
+    # What it began with, where that was fetched from the platform.
+    input_bytes: int
     other_bytes: int
     # What its spools may take, and what had no room, by kind.
     spool_limit_bytes: int = 0
@@ -34,7 +36,7 @@ class AttemptUse:
 
     @property
     def total_bytes(self) -> int:
-        return self.spool_bytes + self.log_bytes + self.checkpoint_bytes + self.other_bytes
+        return self.spool_bytes + self.log_bytes + self.checkpoint_bytes + self.input_bytes + self.other_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,7 @@ def use_as_json(found: DiskUse) -> dict[str, Any]:
 
 def _use(attempt: AttemptFolder, held: set[str]) -> AttemptUse:
     spool, log = _bytes(attempt.spool), _bytes(attempt.spool / LOG_SPOOL)
-    checkpoints = _bytes(attempt.path / "checkpoints")
+    checkpoints, inputs = _bytes(attempt.path / "checkpoints"), _bytes(attempt.path / INPUTS)
     return AttemptUse(
         attempt.attempt_id,
         attempt.assignment().job_id,
@@ -86,7 +88,8 @@ def _use(attempt: AttemptFolder, held: set[str]) -> AttemptUse:
         spool_bytes=spool - log,
         log_bytes=log,
         checkpoint_bytes=checkpoints,
-        other_bytes=_bytes(attempt.path) - spool - checkpoints,
+        input_bytes=inputs,
+        other_bytes=_bytes(attempt.path) - spool - checkpoints - inputs,
         spool_limit_bytes=spool_budget.read_limit(attempt.spool),
         dropped=_dropped(attempt),
     )
@@ -149,6 +152,7 @@ def prunable(folder: StateFolder, *, checkpoints: bool) -> list[Prunable]:
     """What can go of attempts that are over, of which the platform knows everything; best and last checkpoints, and
     those that wait for their upload, only with `checkpoints`, and never those from which a repeat of the job may go on.
 
+    What was fetched for an attempt goes with its spools: it is the platform's, and nothing else reads it here.
     The record that an attempt ran (its phase and facts, a few KiB) always stays: it keeps the attempt from ever being
     started again.
     """
@@ -166,7 +170,8 @@ def prunable(folder: StateFolder, *, checkpoints: bool) -> list[Prunable]:
         # What is still to be sent to the platform stays, as spools do; the owner may give it up, as he may the best.
         kept |= frozenset(uploads.waiting(attempt.path, attempt.facts()))
         gone = [name for name in names if expendable or name not in kept]
-        paths = [path for path in (attempt.spool,) if path.exists()] + [saved / name for name in gone]
+        paths = [path for path in (attempt.spool, attempt.path / INPUTS) if path.exists()]
+        paths += [saved / name for name in gone]
         if paths:
             lost = tuple(name for name in gone if name in kept)
             found.append(Prunable(attempt.attempt_id, tuple(paths), sum(_bytes(path) for path in paths), lost))

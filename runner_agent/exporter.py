@@ -6,11 +6,12 @@ import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import grpc.aio
 import structlog
 
 from protos.metrics.v1 import artifact_pb2 as pb
 from runner_agent import files, inputs, side_process
-from runner_agent.artifact_calls import AWAY, ArtifactCalls, Refused, digest_of, reason_of
+from runner_agent.artifact_calls import AWAY, ArtifactCalls, Refused, Vanished, digest_of, is_final, reason_of
 from runner_agent.attempts import ID_PATTERN
 from runner_agent.inputs import Input, InputFailed
 from runner_agent.threads import in_daemon_thread
@@ -77,16 +78,22 @@ class Exporter:
             made, header.step = await self._export(order)
             header.name = made.name
             header.bytes, header.sha256 = await in_daemon_thread(lambda: digest_of(made))
-        except (ExportFailed, InputFailed) as error:
-            sentence = str(error)
-        except OSError as error:
-            sentence = f"the box cannot write the export: {error.strerror or error}"
-        else:
             log.info("model exported", job=order.job_id, name=made.name)
             await self._again(lambda: self._calls.upload(header, made))
             return
+        except (ExportFailed, InputFailed) as error:
+            sentence = str(error)
+        except Vanished:
+            sentence = "the export was removed from the box while it was sent; ask for it again"
+        except grpc.aio.AioRpcError as error:
+            sentence = f"the platform does not take the export: {reason_of(error)}"
+        except OSError as error:
+            sentence = f"the box cannot write or read the export: {error.strerror or error}"
         log.warning("a model cannot be exported", job=order.job_id, checkpoint=order.checkpoint, reason=sentence)
-        await self._again(lambda: self._calls.fail(header, sentence))
+        try:
+            await self._again(lambda: self._calls.fail(header, sentence))
+        except (grpc.aio.AioRpcError, OSError) as error:
+            log.warning("the platform is not told that an export has failed", reason=reason_of(error))
 
     async def _export(self, order: pb.ExportOnBox) -> tuple[Path, int]:
         """The file and its step. Raises ExportFailed, InputFailed, OSError."""
@@ -122,7 +129,10 @@ class Exporter:
         return await inputs.fetch(self._calls, wanted, self._folder, self._jitter)
 
     async def _again(self, tell: Callable[[], Awaitable[object]]) -> None:
-        """Until the platform has taken it, or says that it will not."""
+        """Until the platform has taken it, or says that it will not.
+
+        Raises what `tell` raises where asking again does not help.
+        """
         failures = 0
         while True:
             try:
@@ -132,6 +142,8 @@ class Exporter:
                 log.warning("the platform does not take an export", reason=str(error))
                 return
             except AWAY as error:
+                if is_final(error):
+                    raise
                 if failures == 0:
                     log.warning("an export cannot be delivered now", reason=reason_of(error))
             failures += 1

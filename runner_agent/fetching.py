@@ -7,7 +7,7 @@ from pathlib import Path
 
 from protos.scheduler.v1 import session_pb2
 from runner_agent import inputs
-from runner_agent.attempts import AttemptFolder
+from runner_agent.attempts import INPUTS, AttemptFolder
 
 # Fetches a file into a folder; raises InputFailed and OSError.
 Fetch = Callable[[inputs.Input, Path], Awaitable[Path]]
@@ -32,7 +32,7 @@ class Fetching:
         wanted = inputs.missing(self._attempts, folder.path, assignment.spec)
         if wanted is None or assignment.stop_reason or folder.started():
             return False
-        task = self._tasks[attempt_id] = group.create_task(self._get(wanted, folder.path / inputs.FOLDER))
+        task = self._tasks[attempt_id] = group.create_task(self._get(wanted, folder.path / INPUTS))
         task.add_done_callback(partial(self._over, assignment))
         return True
 

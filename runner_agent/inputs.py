@@ -5,22 +5,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import grpc
 import structlog
 
 from protos.training.v1 import training_pb2
 from runner_agent import clock
-from runner_agent.artifact_calls import AWAY, ArtifactCalls, digest_of, reason_of
-from runner_agent.attempts import ID_PATTERN
+from runner_agent.artifact_calls import AWAY, ArtifactCalls, digest_of, is_final, reason_of
+from runner_agent.attempts import ID_PATTERN, INPUTS
 from runner_agent.threads import in_daemon_thread
 from runner_agent.uploads import NAME
 
-FOLDER = "inputs"
 # So long without one more byte, and the attempt fails: nobody waits for ever.
 PATIENCE_S = 600.0
 LONGEST_BACKOFF_S = 15.0
-# Asking again does not help.
-_FINAL = (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNIMPLEMENTED)
 
 log = structlog.get_logger()
 
@@ -51,7 +47,7 @@ def missing(attempts: Path, attempt: Path, spec: training_pb2.TrainingSpec) -> I
         return None
     if not wanted.artifact_id or not NAME.fullmatch(wanted.name) or not ID_PATTERN.fullmatch(wanted.attempt_id):
         return None
-    here = (attempts / wanted.attempt_id / "checkpoints" / wanted.name, attempt / FOLDER / wanted.name)
+    here = (attempts / wanted.attempt_id / "checkpoints" / wanted.name, attempt / INPUTS / wanted.name)
     return None if any(path.exists() for path in here) else wanted
 
 
@@ -79,7 +75,7 @@ async def fetch(calls: ArtifactCalls, wanted: Input, folder: Path, jitter: Calla
             damaged, reason = True, "it came with another content than was saved"
         except AWAY as error:
             reason = reason_of(error)
-            if isinstance(error, grpc.aio.AioRpcError) and error.code() in _FINAL:
+            if is_final(error):
                 raise InputFailed(f"{what} cannot be fetched from the platform: {reason}") from None
         now_ns, size = clock.boottime_ns(), part.stat().st_size if part.exists() else 0
         if size != have:

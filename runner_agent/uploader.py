@@ -13,7 +13,7 @@ import structlog
 
 from protos.metrics.v1 import artifact_pb2 as pb
 from runner_agent.artifact_calls import AWAY, ArtifactCalls, Refused, Vanished, digest_of, reason_of
-from runner_agent.attempts import AttemptFolder
+from runner_agent.attempts import AttemptFolder, all_told
 from runner_agent.threads import in_daemon_thread
 from runner_agent.uploads import DONE_FILE, Checkpoint, UploadRecord, wanted
 
@@ -33,6 +33,8 @@ class _Lane:
         self.record = UploadRecord(attempt.path)
         self._seen: tuple[int, int] = (-1, -1)
         self._wanted: list[Checkpoint] = []
+        # As of the last look: nothing more comes.
+        self.told = False
         # Name → failed tries, in this process.
         self.failures: dict[str, int] = {}
 
@@ -40,7 +42,8 @@ class _Lane:
         """What is to be sent, in order. Files that are gone were dropped by the training, or pruned."""
         seen = (_size(self.attempt.path / "facts.jsonl"), self.attempt.settled())
         if seen != self._seen:
-            self._wanted = wanted(self.attempt.facts(), seen[1])
+            facts = self.attempt.facts()
+            self._wanted, self.told = wanted(facts, seen[1]), all_told(facts, seen[1])
             self._seen = seen
         return [one for one in self._wanted if not self.record.settles(one.name) and self.path_of(one).exists()]
 
@@ -105,7 +108,7 @@ class Uploader:
 
     def _finish(self, lane: _Lane) -> None:
         """Let go of an attempt to which nothing more comes."""
-        if lane.attempt.told():
+        if lane.told:
             with contextlib.suppress(OSError):
                 (lane.attempt.path / DONE_FILE).touch()
                 del self._lanes[lane.attempt.attempt_id]

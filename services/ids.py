@@ -5,7 +5,7 @@ import hashlib
 import secrets
 from typing import Literal
 
-Prefix = Literal["ws", "rn", "jb", "at", "af", "ds", "tok", "req"]
+Prefix = Literal["ws", "rn", "jb", "at", "af", "ds", "wf", "tok", "req"]
 
 
 def new_id(prefix: Prefix) -> str:
@@ -13,8 +13,8 @@ def new_id(prefix: Prefix) -> str:
     return f"{prefix}_{base64.b32encode(secrets.token_bytes(10)).decode().lower()}"
 
 
-def new_secret(prefix: Literal["tt", "tk", "wh"]) -> str:
-    """256 random bits; `tt` for a person's token, `tk` for a runner's key, `wh` for a webhook's signatures."""
+def new_secret(prefix: Literal["tt", "tc", "tk", "wh"]) -> str:
+    """256 random bits: `tt` a person's token, `tc` a code for the page, `tk` a runner's key, `wh` a webhook's."""
     return f"{prefix}_{secrets.token_urlsafe(32)}"
 
 

@@ -1,14 +1,13 @@
 """Backup of a platform on this machine, while it runs or while it is stopped."""
 
-import os
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
 
 import asyncpg
 
-from deploy.local.archive import ARTIFACTS, DUMP, PORTS, SECRETS, Manifest, Progress, writing
+from deploy.local.archive import ARTIFACTS, DUMP, PORTS, SECRETS, Manifest, Progress, Writer, writing
 from deploy.local.credentials import load_or_make
 from deploy.local.database import SERVICES, TIMEOUT_S
 from deploy.local.dump import dump
@@ -20,37 +19,62 @@ from deploy.local.ports import free_port, remembered
 from deploy.local.postgres import SUPERUSER, EmbeddedPostgres
 from deploy.local.state import running
 from deploy.local.supervised import Supervised
+from services.metrics.artifacts_rows import READY, key_of
 
 Say = Callable[[str], None]
 
 
-async def backup(home: Home, file: Path, with_artifacts: bool, say: Say, progress: Progress) -> Manifest:
+async def backup(
+    home: Home, file: Path, with_artifacts: bool, say: Say, progress: Progress
+) -> tuple[Manifest, list[str]]:
     """Write one file from which `restore` makes the same platform again; nothing waits for it meanwhile.
 
-    The database is as of one moment, whatever is appended while it is written. Raises LocalError.
+    The database is as of one moment, whatever is appended while it is written. Returns what is in it, and the names of
+    artifacts that were to be in it and are not: dropped meanwhile, or kept elsewhere. Raises LocalError.
     """
     if not home.secrets.exists() or not (home.postgres / "data").exists():
         raise LocalError(f"there is no platform in {home.root}; name its folder with --data-dir")
     home.refuse_half_restored()
-    if with_artifacts and (elsewhere := os.environ.get("TETHER_ARTIFACT_STORE")):
-        raise LocalError(
-            f"the artifacts lie at {elsewhere} (TETHER_ARTIFACT_STORE); back that up, and leave --with-artifacts out"
-        )
+    missing: list[str] = []
     with writing(file) as archive:
-        async with _database(home, say) as url, _snapshot(url) as (snapshot, manifest):
+        async with _database(home, say) as url, _snapshot(url) as (connection, snapshot, manifest):
+            stored = await read_stored(connection) if with_artifacts else {}
             await archive.stream(DUMP, dump(url, snapshot), progress)
         archive.copy(SECRETS, home.secrets, progress)
         if home.ports.exists():
             archive.copy(PORTS, home.ports, progress)
         if with_artifacts:
-            for one in sorted(home.artifacts.rglob("*")):
-                if one.is_file() and not one.is_symlink():
-                    # A training may drop a checkpoint meanwhile.
-                    with suppress(FileNotFoundError):
-                        archive.copy(ARTIFACTS + str(one.relative_to(home.artifacts)), one, progress)
+            missing = copy_artifacts(archive, home.artifacts, stored, progress)
         done = Manifest(**{**vars(manifest), "artifacts": with_artifacts, "sha256": archive.sha256})
         archive.finish(done)
-    return done
+    return done, missing
+
+
+async def read_stored(connection: "asyncpg.Connection[asyncpg.Record]") -> dict[str, int]:
+    """Files that the platform has, by their names below its artifact store, and the bytes of each."""
+    rows = await connection.fetch(
+        "select workspace_id, job_id, artifact_id, name, bytes from metrics.artifacts where state = $1", READY
+    )
+    return {key_of(row): row["bytes"] for row in rows}
+
+
+def copy_artifacts(archive: Writer, folder: Path, stored: Mapping[str, int], progress: Progress) -> list[str]:
+    """Returns those that are not in the folder, or not whole. Raises LocalError where it has none of them."""
+    missing = []
+    for name, size_bytes in sorted(stored.items()):
+        path = folder / name
+        try:
+            if path.is_symlink() or path.stat().st_size != size_bytes:
+                raise FileNotFoundError
+            archive.copy(ARTIFACTS + name, path, progress)
+        except FileNotFoundError:
+            missing.append(name)
+    if missing and len(missing) == len(stored):
+        raise LocalError(
+            f"none of the {len(stored)} artifacts of the platform lies in {folder}, so it keeps them elsewhere (the "
+            "setting TETHER_ARTIFACT_STORE of `tether up`); back that up, and leave --with-artifacts out"
+        )
+    return missing
 
 
 @asynccontextmanager
@@ -83,7 +107,7 @@ async def alone(folder: Path, password: str, log: Path, say: Say) -> AsyncIterat
 
 
 @asynccontextmanager
-async def _snapshot(url: str) -> AsyncIterator[tuple[str, Manifest]]:
+async def _snapshot(url: str) -> "AsyncIterator[tuple[asyncpg.Connection[asyncpg.Record], str, Manifest]]":
     """A moment of the database that pg_dump can see as well, and what the log was then."""
     connection = await asyncpg.connect(url, timeout=TIMEOUT_S, command_timeout=TIMEOUT_S)
     try:
@@ -106,7 +130,7 @@ async def _snapshot(url: str) -> AsyncIterator[tuple[str, Manifest]]:
                 },
                 artifacts=False,
             )
-            yield row["snapshot"], manifest
+            yield connection, row["snapshot"], manifest
     except asyncpg.UndefinedTableError:
         raise LocalError("the platform has not finished its first start yet; run `tether up` first") from None
     finally:

@@ -52,14 +52,21 @@ def backup_(
     """
     try:
         with _progress("writing") as (say, told):
-            manifest = asyncio.run(backup(home_of(data_dir), file, with_artifacts, say, told))
+            manifest, missing = asyncio.run(backup(home_of(data_dir), file, with_artifacts, say, told))
     except LocalError as error:
         raise refused(error) from None
     size = file.stat().st_size
     if as_json:
-        typer.echo(json.dumps({"file": str(file), "bytes": size, **_facts(manifest)}, indent=2))
+        facts = {"file": str(file), "bytes": size, **_facts(manifest), "missing_artifacts": missing}
+        typer.echo(json.dumps(facts, indent=2))
         return
     typer.echo(f"{file}: {size / 2**20:,.1f} MiB, everything up to event #{manifest.position:,}")
+    if missing:
+        shown = f"{missing[0]}{' and others' if len(missing) > 1 else ''}"
+        typer.echo(
+            f"Artifacts that are not in it: {len(missing)} ({shown}); they were dropped meanwhile, or the platform's "
+            "artifact store does not have them."
+        )
     typer.echo("It opens the platform to whoever reads it: keep it where only you can, away from this machine.")
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sys
 from dataclasses import asdict
 from functools import partial
 from typing import Annotated
@@ -14,10 +15,11 @@ from rich.table import Table
 from deploy.local import backup_cli
 from deploy.local.credentials import load_or_make
 from deploy.local.errors import LocalError
-from deploy.local.health import probe_grpc, probe_nats, probe_postgres
+from deploy.local.health import probe_gateway, probe_grpc, probe_nats, probe_postgres
 from deploy.local.home import Home, default_home
+from deploy.local.page import page_address, signed_in_address
 from deploy.local.parameters import DataDir, home_of, refused
-from deploy.local.platform import Platform
+from deploy.local.platform import GATEWAY, Platform
 from deploy.local.postgres import SUPERUSER
 from deploy.local.state import PlatformState, ProcessState, running
 from deploy.local.up import run_until_stopped, start_detached, stop_running
@@ -48,10 +50,13 @@ def up(
     try:
         if detach:
             start_detached(home, say)
-            _summary(console, home, f"tether down{_data_dir_flag(home)}")
+            how_to_stop = f"tether down{_data_dir_flag(home)}"
+            asyncio.run(_summary(console, home, how_to_stop, with_code=True))
         else:
+            # What is no terminal may be a log, and in a log there must be no code.
+            with_code = sys.stdout.isatty()
             platform = Platform(home, say, first_port=FIRST_PORT)
-            asyncio.run(run_until_stopped(platform, lambda: _summary(console, home, "Ctrl-C")))
+            asyncio.run(run_until_stopped(platform, partial(_summary, console, home, "Ctrl-C", with_code=with_code)))
             say("stopped; `tether up` goes on where it was left")
     except LocalError as error:
         raise refused(error) from None
@@ -76,7 +81,11 @@ def status(
     if as_json:
         typer.echo(json.dumps(_status_json(home, state, health), indent=2))
     elif state is not None:
-        Console(highlight=False).print(_status_table(state, health), soft_wrap=True)
+        console = Console(highlight=False)
+        console.print(_status_table(state, health), soft_wrap=True)
+        for process in state.processes:
+            if process.unavailable:
+                console.print(f"{process.name} is unavailable: {escape(process.unavailable)}", soft_wrap=True)
     if state is None or not all(health.values()):
         raise typer.Exit(1)
 
@@ -100,6 +109,9 @@ async def _probe_all(home: Home, state: PlatformState) -> dict[str, bool]:
 
 
 async def _healthy(home: Home, process: ProcessState) -> bool:
+    if process.unavailable:
+        # It is as well as it can be here, and nothing else needs it.
+        return True
     if process.identity is None or not process.identity.alive():
         return False
     try:
@@ -108,6 +120,8 @@ async def _healthy(home: Home, process: ProcessState) -> bool:
             await probe_postgres(f"postgresql://{SUPERUSER}:{password}@{process.address}/postgres")
         elif process.name == "nats":
             await probe_nats(process.address)
+        elif process.name == GATEWAY:
+            await probe_gateway(process.address)
         else:
             await probe_grpc(process.address)
     except LocalError:
@@ -126,12 +140,19 @@ def _status_json(home: Home, state: PlatformState | None, health: dict[str, bool
             "address": process.address,
             "restarts": process.restarts,
             "log": process.log,
+            "unavailable": process.unavailable,
         }
         for process in (state.processes if state is not None else ())
     ]
     supervisor = asdict(state.supervisor)["pid"] if state is not None else None
     phase = state.phase if state is not None else "stopped"
     return {"data_dir": str(home.root), "phase": phase, "supervisor_pid": supervisor, "processes": processes}
+
+
+def _health(process: ProcessState, healthy: bool) -> str:
+    if process.unavailable:
+        return "[yellow]unavailable[/]"
+    return "[green]healthy[/]" if healthy else "[red]down[/]"
 
 
 def _status_table(state: PlatformState, health: dict[str, bool]) -> Table:
@@ -142,7 +163,7 @@ def _status_table(state: PlatformState, health: dict[str, bool]) -> Table:
         table.add_row(
             process.name,
             str(process.identity.pid) if process.identity else "-",
-            "[green]healthy[/]" if health[process.name] else "[red]down[/]",
+            _health(process, health[process.name]),
             process.address,
             str(process.restarts),
             escape(process.log),
@@ -150,7 +171,7 @@ def _status_table(state: PlatformState, health: dict[str, bool]) -> Table:
     return table
 
 
-def _summary(console: Console, home: Home, how_to_stop: str) -> None:
+async def _summary(console: Console, home: Home, how_to_stop: str, with_code: bool) -> None:
     state = running(home.state)
     width = max(len(process.name) for process in state.processes) if state is not None else 0
     console.print("\n[bold green]Tether is up.[/]\n")
@@ -165,6 +186,20 @@ def _summary(console: Console, home: Home, how_to_stop: str) -> None:
     if home.root != default_home():
         console.print(f"      In other terminals first: export TETHER_HOME={escape(str(home.root))}", soft_wrap=True)
     console.print(f"Stop: {how_to_stop}", soft_wrap=True)
+    if page := await _page(state, home, with_code):
+        hint = "it signs you in once" if "#" in page else "`tether open` signs you in"
+        console.print(f"\n[bold]Page: {escape(page)}[/]  ({hint})", soft_wrap=True)
+
+
+async def _page(state: PlatformState | None, home: Home, with_code: bool) -> str:
+    """Empty where there is no gateway."""
+    addresses = {process.name: process.address for process in (state.processes if state is not None else ())}
+    gateway = addresses.get(GATEWAY, "-")
+    if gateway == "-":
+        return ""
+    if not with_code:
+        return page_address(gateway)
+    return await signed_in_address(gateway, addresses["scheduler"], load_or_make(home.secrets).workspace_token)
 
 
 def _say(console: Console, line: str) -> None:

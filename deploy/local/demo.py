@@ -3,6 +3,8 @@
 Starts the platform in a temporary data directory, connects a runner with simulated GPUs, trains a small network on
 1,797 handwritten digits with the commands that a person would type, and checks what it shows: exit code 0 means that
 the accuracy was reached and the minutes recomputed from the event log are the minutes charged.
+
+The page shows it meanwhile. With `--keep` the platform and its runner go on until Ctrl-C, to look around.
 """
 
 import asyncio
@@ -17,11 +19,14 @@ from typing import TYPE_CHECKING
 
 import grpc
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from deploy.local.errors import LocalError
 from deploy.local.home import Home
-from deploy.local.platform import Platform
+from deploy.local.page import page_address, signed_in_address
+from deploy.local.platform import GATEWAY, Platform
+from deploy.local.up import STOP_SIGNALS
 from protos.eventlog.v1 import eventlog_pb2
 from protos.eventlog.v1.eventlog_pb2_grpc import EventLogServiceStub
 from protos.quota.v1 import quota_pb2
@@ -29,7 +34,7 @@ from protos.quota.v1.quota_pb2_grpc import QuotaServiceStub
 from protos.scheduler.v1 import job_pb2, runner_pb2
 from protos.scheduler.v1.job_pb2_grpc import JobServiceStub
 from protos.scheduler.v1.runner_pb2_grpc import RunnerServiceStub
-from services.cli.words import sentence
+from services.words.events import sentence
 
 if TYPE_CHECKING:
     from protos.scheduler.v1.runner_pb2_grpc import RunnerServiceAsyncStub
@@ -48,7 +53,7 @@ class DemoFailed(Exception):
     """Something that the demo shows did not hold."""
 
 
-async def main() -> int:
+async def main(keep: bool) -> int:
     """Exit code: 0 only if everything held."""
     # What the commands print comes in between: whole lines, at once, also into a file.
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -58,11 +63,14 @@ async def main() -> int:
     try:
         async with Platform(Home(folder / "platform"), say=_say) as platform:
             token, address = platform.token, platform.endpoints
+            await _show_page(platform)
             try:
                 await _prepare(platform, folder, state)
                 job_id = await _train(platform)
                 async with _Clients(address, token) as clients:
                     await _summary(clients, job_id)
+                if keep:
+                    await _until_stopped(platform)
             finally:
                 if state.exists():
                     await _run([str(_BIN / "tether-runner"), "stop", "--yes"], state, platform.home.root, quiet=True)
@@ -76,7 +84,31 @@ async def main() -> int:
         f"  {_shown('tether')} up --data-dir {folder / 'platform'}   this one again, with its history", soft_wrap=True
     )
     console.print(f"  rm -r {folder}             remove it")
+    if not keep:
+        console.print("  make demo KEEP=1              the demo again, going on until Ctrl-C with its page open")
     return 0
+
+
+async def _show_page(platform: Platform) -> None:
+    """Where to watch. What is no terminal may be a log, and in a log there must be no code."""
+    gateway = platform.endpoints.get(GATEWAY)
+    if gateway is None:
+        return
+    if sys.stdout.isatty():
+        address = await signed_in_address(gateway, platform.endpoints["scheduler"], platform.token)
+    else:
+        address = page_address(gateway)
+    console.print(f"\n[bold]The page[/bold]: {escape(address)}", soft_wrap=True)
+
+
+async def _until_stopped(platform: Platform) -> None:
+    """Until Ctrl-C, or until whoever started the demo ends it."""
+    stopping = asyncio.Event()
+    for number in STOP_SIGNALS:
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    await _show_page(platform)
+    console.print("It goes on until Ctrl-C.")
+    await stopping.wait()
 
 
 async def _prepare(platform: Platform, folder: Path, state: Path) -> None:
@@ -242,6 +274,6 @@ def _say(line: str) -> None:
 
 if __name__ == "__main__":
     try:
-        sys.exit(asyncio.run(main()))
+        sys.exit(asyncio.run(main(keep="--keep" in sys.argv[1:])))
     except KeyboardInterrupt:
         sys.exit(130)

@@ -12,6 +12,8 @@ class StartFailed(LocalError):
 
     def __init__(self, name: str, what: str, log: Path) -> None:
         tail = last_lines(log)
+        # For where there is room for one line only.
+        self.sentence = f"it did not start: {what}; see {log}"
         says = "its log is empty" if not tail else "its log ends with:\n  " + "\n  ".join(tail)
         super().__init__(f"{name} did not start: {what}; see {log}; {says}")
 

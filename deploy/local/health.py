@@ -28,6 +28,20 @@ async def probe_nats(address: str) -> None:
             await writer.wait_closed()
 
 
+async def probe_gateway(address: str) -> None:
+    """Envoy serves. Whether the services behind it do is asked of each of them."""
+    host, port = address.rsplit(":", 1)
+    async with asyncio.timeout(TIMEOUT_S):
+        reader, writer = await asyncio.open_connection(host, int(port))
+        try:
+            writer.write(f"GET /healthz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n".encode())
+            if not (await reader.readline()).startswith(b"HTTP/1.1 200 "):
+                raise ConnectionError(f"the gateway on {address} is not serving")
+        finally:
+            writer.close()
+            await writer.wait_closed()
+
+
 async def probe_grpc(address: str) -> None:
     """The server as a whole reports SERVING by the standard health protocol."""
     host, port = address.rsplit(":", 1)

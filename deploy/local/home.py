@@ -28,6 +28,10 @@ class Home:
         return self.root / "nats"
 
     @property
+    def gateway(self) -> Path:
+        return self.root / "gateway"
+
+    @property
     def artifacts(self) -> Path:
         return self.root / "artifacts"
 

@@ -10,6 +10,7 @@ is not safe once gRPC has started threads there.
 
 import ctypes
 import os
+import resource
 import sys
 
 PR_SET_PDEATHSIG = 1
@@ -24,6 +25,9 @@ def main(parent_pid: int, death_signal: int, uid: str, gid: str, command: list[s
         sys.exit(f"{command[0]}: the kernel refused PR_SET_PDEATHSIG ({os.strerror(ctypes.get_errno())})")
     if os.getppid() != parent_pid:
         sys.exit(f"{command[0]}: not started, because its supervisor is gone")
+    # Each client is an open file, and many systems permit 1,024 of them until a process asks for more.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     try:
         os.execv(command[0], command)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The whole platform on one machine: PostgreSQL, NATS and the services, each its own process."""
+"""The whole platform on one machine: PostgreSQL, NATS, the services and the gateway, each its own process."""
 
 import os
 import signal
@@ -10,8 +10,9 @@ from typing import BinaryIO
 
 from deploy.local.credentials import Credentials, load_or_make
 from deploy.local.database import SERVICES, create_database, create_roles
-from deploy.local.errors import LocalError
+from deploy.local.errors import LocalError, StartFailed
 from deploy.local.first_start import ensure_workspace, write_client
+from deploy.local.gateway import EmbeddedGateway
 from deploy.local.health import probe_grpc
 from deploy.local.home import Home
 from deploy.local.lock import take_lock
@@ -23,7 +24,11 @@ from deploy.local.state import PlatformState, ProcessState
 from deploy.local.supervised import STOP_GRACE_S, Supervised
 
 DATABASE = "tether"
-PROCESSES = ("postgres", "nats", *SERVICES)
+GATEWAY = "gateway"
+# In the order in which they start.
+PROCESSES = ("postgres", "nats", *SERVICES, GATEWAY)
+# The gateway's is the address that people type, so it gets the first.
+PORTS = (GATEWAY, *PROCESSES[:-1])
 
 
 def service_argv(service: str) -> tuple[str, ...]:
@@ -55,6 +60,8 @@ class Platform:
         self._lock: BinaryIO | None = None
         self._ports: dict[str, int] = {}
         self._postgres: EmbeddedPostgres | None = None
+        # Why there is no gateway; empty where there is one.
+        self._no_gateway = ""
         # An admin token of the workspace that the first start made; known once started.
         self.token = ""
 
@@ -69,8 +76,9 @@ class Platform:
 
     @property
     def endpoints(self) -> dict[str, str]:
-        """Address of each service, host:port."""
-        return {service: f"127.0.0.1:{self._ports[service]}" for service in SERVICES}
+        """Address of each service, and of the gateway where it runs, host:port."""
+        names = SERVICES if self._no_gateway else (*SERVICES, GATEWAY)
+        return {name: f"127.0.0.1:{self._ports[name]}" for name in names}
 
     def process(self, name: str) -> Supervised:
         return next(process for process in self._processes if process.program.name == name)
@@ -95,7 +103,7 @@ class Platform:
     async def _start(self) -> None:
         await self._end_leftovers()
         credentials = load_or_make(self.home.secrets)
-        self._ports, moved = assign(PROCESSES, self.home.ports, self._first_port)
+        self._ports, moved = assign(PORTS, self.home.ports, self._first_port)
         for name in moved:
             self._say(f"{name}'s old port is taken by another program; it moves to {self._ports[name]}")
         postgres = self._postgres = EmbeddedPostgres(
@@ -111,10 +119,24 @@ class Platform:
         if not credentials.workspace_token:
             self._say("making the workspace `default`")
         credentials = await ensure_workspace(self.endpoints["scheduler"], credentials, self.home.secrets)
+        await self._start_gateway()
         write_client(self.home.client, credentials, self.endpoints)
         self.token = credentials.workspace_token
         self._phase = "running"
         self._save()
+
+    async def _start_gateway(self) -> None:
+        """Everything but the page works without it, so where it cannot run that is said, and remembered."""
+        services = {service: f"127.0.0.1:{self._ports[service]}" for service in SERVICES}
+        hosts = {**os.environ, **self._settings}.get("TETHER_HOSTS", "")
+        gateway = EmbeddedGateway(self.home.gateway, self._ports[GATEWAY], services, hosts=hosts)
+        try:
+            await self._run(await gateway.prepare())
+        except LocalError as error:
+            if self._processes[-1].program.name == GATEWAY:
+                self._processes.pop()
+            self._no_gateway = error.sentence if isinstance(error, StartFailed) else str(error)
+            self._say(f"there is no page and no gateway: {self._no_gateway}; everything else works")
 
     async def stop(self) -> None:
         """Stops what runs, the last started first; returns when all of it is gone. Stopping twice does no harm."""
@@ -177,13 +199,12 @@ class Platform:
     def _save(self) -> None:
         supervisor = ProcessIdentity.of(os.getpid())
         assert supervisor is not None, "this process runs"
-        PlatformState(
-            self._phase,
-            supervisor,
-            tuple(
-                ProcessState(
-                    process.program.name, process.program.address, str(process.log), process.restarts, process.identity
-                )
-                for process in self._processes
-            ),
-        ).save(self.home.state)
+        processes = [
+            ProcessState(
+                process.program.name, process.program.address, str(process.log), process.restarts, process.identity
+            )
+            for process in self._processes
+        ]
+        if self._no_gateway:
+            processes.append(ProcessState(GATEWAY, "-", str(self.home.log(GATEWAY)), 0, None, self._no_gateway))
+        PlatformState(self._phase, supervisor, tuple(processes)).save(self.home.state)

@@ -5,6 +5,7 @@ import contextlib
 import math
 import os
 import pwd
+import shutil
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -142,4 +143,20 @@ def rotate(log: Path) -> None:
     """Moves a log that has grown past its limit aside; one earlier log is kept."""
     with contextlib.suppress(FileNotFoundError):
         if log.stat().st_size > LOG_LIMIT_BYTES:
-            log.replace(log.with_suffix(".log.1"))
+            log.replace(_earlier(log))
+
+
+def rotate_open(log: Path) -> None:
+    """The same for a log that a process is writing to, which goes on at the new beginning (it was opened to append).
+
+    What is written between the copy and the cut is lost.
+    """
+    with contextlib.suppress(OSError):
+        if log.stat().st_size > LOG_LIMIT_BYTES:
+            with open(_earlier(log), "wb", opener=private) as earlier, log.open("rb") as now:
+                shutil.copyfileobj(now, earlier)
+            os.truncate(log, 0)
+
+
+def _earlier(log: Path) -> Path:
+    return log.with_suffix(".log.1")

@@ -11,13 +11,17 @@ from deploy.local.process import ProcessIdentity
 
 @dataclass(frozen=True)
 class ProcessState:
-    """One process of the platform; `identity` is None between a death and the next start."""
+    """One process of the platform; `identity` is None between a death and the next start.
+
+    `unavailable` says why a process that the platform can do without does not run here; empty for all others.
+    """
 
     name: str
     address: str
     log: str
     restarts: int
     identity: ProcessIdentity | None
+    unavailable: str = ""
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 from deploy.local.errors import StartFailed
-from deploy.local.process import POLL_S, ProcessIdentity, Program, spawn
+from deploy.local.process import POLL_S, ProcessIdentity, Program, rotate_open, spawn
 
 START_TIMEOUT_S = 60.0
 STOP_GRACE_S = 10.0
 PROBE_TIMEOUT_S = 5.0
 FIRST_BACKOFF_S = 0.2
 LAST_BACKOFF_S = 5.0
+# How often the log of a running process is looked at.
+LOG_CHECK_S = 60.0
 # A process that lived this long starts afresh with the shortest back-off.
 STEADY_S = 10.0
 
@@ -98,7 +100,7 @@ class Supervised:
         backoff_s = FIRST_BACKOFF_S
         while not self._stopping:
             started_s = loop.time()
-            returncode = await process.wait()
+            returncode = await self._ended(process)
             self._on_change()
             if loop.time() - started_s >= STEADY_S:
                 backoff_s = FIRST_BACKOFF_S
@@ -113,6 +115,16 @@ class Supervised:
             except OSError as error:
                 # Out of memory or processes for the moment: the dead process is waited for again, at once, and so on.
                 self._say(f"{self.program.name} could not be started ({error.strerror})")
+
+    async def _ended(self, process: asyncio.subprocess.Process) -> int:
+        """How the process ended, at last. Until then its log is kept small: some write a line for each request."""
+        end = asyncio.create_task(process.wait())
+        try:
+            while not (await asyncio.wait([end], timeout=LOG_CHECK_S))[0]:
+                await asyncio.to_thread(rotate_open, self.log)
+            return end.result()
+        finally:
+            end.cancel()
 
 
 async def answers(program: Program) -> bool:

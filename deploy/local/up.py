@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from deploy.local.errors import LocalError, last_lines
@@ -19,7 +19,7 @@ DETACHED_START_S = 300.0
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
-async def run_until_stopped(platform: Platform, on_ready: Callable[[], None]) -> None:
+async def run_until_stopped(platform: Platform, on_ready: Callable[[], Awaitable[None]]) -> None:
     """Starts the platform, tells that it is ready, and stops it at the first of SIGTERM, SIGINT and SIGHUP.
 
     A signal during the start gives the start up. Raises LocalError when the platform does not start.
@@ -38,7 +38,7 @@ async def run_until_stopped(platform: Platform, on_ready: Callable[[], None]) ->
                 await start
             return
         start.result()
-        on_ready()
+        await on_ready()
         await stop
     finally:
         stop.cancel()

@@ -107,7 +107,7 @@ class Augment:
 
     def __init__(self, chosen: training_pb2.Augmentations) -> None:
         self._chosen = chosen
-        self._resamples = bool(chosen.rotation_degrees or 0 < chosen.crop_min_area < 1)
+        self._resamples = bool(chosen.rotation_degrees or chosen.crop_min_area)
         self._flips = bool(chosen.horizontal_flip or chosen.vertical_flip)
         self._nothing = not chosen.ListFields()
 

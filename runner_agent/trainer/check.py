@@ -48,7 +48,7 @@ def check(
     except remote.Interrupted:
         message = f"{location} could not be fetched in time{progress[0]}; check it again, and it goes on from there"
         return _unusable(format_, message)
-    listing = formats.scan(root, format_, stopped, places.allowed)
+    listing = formats.scan(root, format_, stopped, places.allowed(root))
     survey = Survey(listing)
     fingerprint = hashlib.sha256()
     for chunk in images.in_chunks(listing.items, partial(_inspect, listing), stopped):

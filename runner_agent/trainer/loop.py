@@ -114,9 +114,7 @@ class Training:
         """Train until a limit, the patience or a stop; the newest state is saved when this returns."""
         began_ns = self._boottime_ns() - self._trained_ns
         interval = self._settings.evaluation_interval_steps or self._steps_per_epoch
-        told = facts.of(
-            self._settings, self._data, self._plain_model, self._fabric, self._batch_size, self._steps_per_epoch
-        )
+        told = facts.of(self._settings, self._data, self._fabric, self._batch_size, self._steps_per_epoch)
         self._reporter.facts(told)
         self._plain_model.train()
         if self._progress.step:

@@ -39,18 +39,19 @@ _FORMATS = {
     training_pb2.DATASET_FORMAT_YOLO: ("yolo", training_pb2.TASK_DETECTION),
     training_pb2.DATASET_FORMAT_MASK_FOLDER: ("mask-folder", training_pb2.TASK_SEGMENTATION),
 }
-# Largest value of each augmentation.
-_AUGMENTATIONS: Mapping[str, float] = {
-    "horizontal_flip": 1,
-    "vertical_flip": 1,
-    "rotation_degrees": 180,
-    "crop_min_area": 1,
-    "brightness": 1,
-    "contrast": 1,
-    "saturation": 1,
-    "hue": 0.5,
-    "blur": 1,
-    "erasing": 1,
+# Smallest and largest value of each augmentation; zero leaves it out.
+_AUGMENTATIONS: Mapping[str, tuple[float, float]] = {
+    "horizontal_flip": (0, 1),
+    "vertical_flip": (0, 1),
+    "rotation_degrees": (0, 180),
+    # A sliver shows nothing, and all of the image is no crop.
+    "crop_min_area": (0.01, 0.99),
+    "brightness": (0, 1),
+    "contrast": (0, 1),
+    "saturation": (0, 1),
+    "hue": (0, 0.5),
+    "blur": (0, 1),
+    "erasing": (0, 1),
 }
 
 
@@ -221,9 +222,10 @@ def _check_hyperparameters(chosen: training_pb2.Hyperparameters) -> None:
 
 
 def _check_augmentations(augmentations: training_pb2.Augmentations) -> None:
-    for name, most in _AUGMENTATIONS.items():
+    for name, (least, most) in _AUGMENTATIONS.items():
         value = getattr(augmentations, name)
-        _require(0 <= value <= most, f"augmentation {name} is {value:g}; choose a number from 0 to {most:g}")
+        rule = f"choose a number from {least:g} to {most:g}" + (", or 0 to leave it out" if least else "")
+        _require(value == 0 or least <= value <= most, f"augmentation {name} is {value:g}; {rule}")
 
 
 def _require(holds: bool, message: str) -> None:

@@ -36,7 +36,9 @@ _TRAIN, _LOOK, _ADMIN = "Train", "Look", "Manage"
 GROUPS: dict[str, Group] = {
     "train": Group("train", "Run a training and watch it live.", _TRAIN),
     "jobs": Group("jobs", "Trainings: watch, stop, resume, compare, export.", _TRAIN),
+    "workflows": Group("workflows", "What trainings are made of, saved under names.", _TRAIN),
     "datasets": Group("datasets", "Name datasets that lie on a box, and check them.", _TRAIN),
+    "open": Group("open_page", "Open the page in your browser, signed in.", _LOOK),
     "metrics": Group("metrics", "Curves of a training: charts in the terminal, files with every point.", _LOOK),
     "usage": Group("usage", "Compute minutes: used, charged, recomputed.", _LOOK),
     "events": Group("events", "Everything that happens: follow it, export it, ask it in SQL.", _LOOK),

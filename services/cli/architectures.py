@@ -7,12 +7,12 @@ from rich.text import Text
 
 from protos.scheduler.v1.workflow_pb2 import ListArchitecturesRequest, ListArchitecturesResponse
 from protos.training.v1.training_pb2 import Architecture, RequirementsBasis, Task
-from services.cli import format as fmt
 from services.cli.connection import connect
 from services.cli.errors import CliError
 from services.cli.output import console, print_json
 from services.cli.parameters import AsJson
 from services.cli.tables import table
+from services.words import format as fmt
 
 EPILOG = "Examples: tether train architectures\n\ntether train architectures --task detection --json"
 TASKS = {fmt.words(Task, value, "TASK_"): value for value in Task.values() if value}

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from services.cli.format import drawable, number
+from services.words.format import drawable, number
 
 _MIN_WIDTH, _MIN_HEIGHT = 20, 4
 # Of the y axis: ticks a row apart are too many, and the numbers want this much room.

@@ -17,7 +17,7 @@ def runner(context: typer.Context, incomplete: str) -> Offers:
         from protos.events.v1.runner_pb2 import RunnerStatus
         from protos.scheduler.v1.runner_pb2 import ListRunnersRequest
         from services.cli.connection import connect
-        from services.cli.format import label
+        from services.words.format import label
 
         found = connect(context, _DEADLINE_S).runners.ListRunners(ListRunnersRequest()).runners
         return [(one.name, label(RunnerStatus, one.status, "RUNNER_STATUS_")) for one in found]
@@ -51,6 +51,19 @@ def architecture(context: typer.Context, incomplete: str) -> Offers:
     return _offer(ask, incomplete)
 
 
+def workflow(context: typer.Context, incomplete: str) -> Offers:
+    """Names of saved workflows, with what they train."""
+
+    def ask() -> Iterable[tuple[str, str]]:
+        from protos.scheduler.v1.workflow_pb2 import ListWorkflowsRequest
+        from services.cli.connection import connect
+
+        found = connect(context, _DEADLINE_S).workflows.ListWorkflows(ListWorkflowsRequest()).workflows
+        return [(one.workflow.name, f"{one.workflow.architecture_id} on {one.dataset_name}") for one in found]
+
+    return _offer(ask, incomplete)
+
+
 def job(context: typer.Context, incomplete: str) -> Offers:
     """`last`, and ids of the newest jobs, with their names."""
 
@@ -76,7 +89,7 @@ def artifact(context: typer.Context, incomplete: str) -> Offers:
         from protos.metrics.v1.artifact_pb2 import ArtifactKind, ListArtifactsRequest
         from services.cli import pick
         from services.cli.connection import connect
-        from services.cli.format import size, words
+        from services.words.format import size, words
 
         platform = connect(context, _DEADLINE_S)
         job_id = pick.job_id(platform, str(context.params.get("job") or "last"))
@@ -109,7 +122,7 @@ def augmentation(context: typer.Context, incomplete: str) -> Offers:
 def _checkpoints(context: typer.Context, named: str) -> list[tuple[str, str]]:
     from services.cli import pick
     from services.cli.connection import connect
-    from services.cli.format import metrics
+    from services.words.format import metrics
 
     found = pick.job(connect(context, _DEADLINE_S), named).checkpoints
     return [(one.name, metrics(one.metrics) + (" best" if one.best else "")) for one in reversed(found)]

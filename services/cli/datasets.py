@@ -19,11 +19,11 @@ from protos.training.v1.training_pb2 import (
     Task,
 )
 from services.cli import completion
-from services.cli import format as fmt
 from services.cli.connection import connect, new_request_id
 from services.cli.output import console, error_console, print_json
 from services.cli.parameters import AsJson, DatasetArgument
 from services.cli.tables import facts, table
+from services.words import format as fmt
 
 # The box reads every image; the platform itself gives up after ten minutes.
 _CHECK_DEADLINE_S = 630

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import grpc
 
+# A workflow is given in the same options as a training.
+_WORKFLOW = "workflow."
 _AUGMENTATION = "augmentations."
 # Fields of requests → what the person typed.
 _OPTIONS = {
@@ -31,6 +33,8 @@ _OPTIONS = {
     "limits.stall_minutes": "--stall-minutes",
     "period": "--month",
     "search": "--search",
+    "submitted_by": "--by",
+    "newest": "--newest",
     "as_of": "--at",
     "filter.types": "--type",
     "filter.workspace_id": "--workspace",
@@ -38,6 +42,9 @@ _OPTIONS = {
     "to_position": "--to",
     "until_ms": "--for",
 }
+
+
+NEEDS_AN_ANSWER = "this needs an answer; run it in a terminal, or with --yes"
 
 
 class CliError(Exception):
@@ -95,7 +102,8 @@ def _in_options(error: "grpc.Call", said: str) -> str:
     invalid = InvalidField()
     if status is None or not status.details or not status.details[0].Unpack(invalid):
         return said
-    option = _OPTIONS.get(invalid.field, invalid.field)
-    if invalid.field.startswith(_AUGMENTATION):
-        option = f"--augment {invalid.field.removeprefix(_AUGMENTATION).replace('_', '-')}"
+    field = invalid.field.removeprefix(_WORKFLOW)
+    option = _OPTIONS.get(field, field)
+    if field.startswith(_AUGMENTATION):
+        option = f"--augment {field.removeprefix(_AUGMENTATION).replace('_', '-')}"
     return said.replace(invalid.field, option, 1)

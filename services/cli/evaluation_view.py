@@ -12,10 +12,10 @@ from protos.metrics.v1 import evaluation_pb2 as pb
 from protos.metrics.v1.ingest_pb2 import ClassMetrics, Evaluation
 from protos.scheduler.v1.job_pb2 import Job
 from protos.training.v1.training_pb2 import ConfusionMatrix
-from services.cli import format as fmt
 from services.cli.connection import Platform
 from services.cli.errors import PlatformError
 from services.cli.tables import facts, table
+from services.words import format as fmt
 
 # What may be missing without spoiling the rest.
 _MISSING = (

@@ -1,6 +1,6 @@
 """`tether events`: the log of everything that happened, read along or back."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Annotated
 
 import typer
@@ -8,13 +8,13 @@ from rich.text import Text
 
 from protos.eventlog.v1 import eventlog_pb2 as pb
 from services.cli import events_export, events_sql, pick
-from services.cli import format as fmt
 from services.cli.completion import job as complete_job
 from services.cli.connection import Platform, connect
 from services.cli.events_export import From, Since, To, Types, Until, positions
 from services.cli.feed import Source, follow
 from services.cli.output import console, error_console, to_json
-from services.cli.words import sentence
+from services.words import format as fmt
+from services.words.events import sentence
 
 # So that the tail does not begin with an empty screen.
 _CONTEXT = 20
@@ -35,6 +35,7 @@ def register(app: typer.Typer, name: str, help_: str, panel: str) -> None:
     group.callback(
         epilog="Examples: tether events\n\ntether events --from 1 --no-follow\n\n"
         "tether events --since '2h ago' --type JobKilled\n\n"
+        "tether events --newest 10 --type JobFailed\n\n"
         "tether events --job last --type CheckpointSaved --json",
     )(events)
     group.command("export", epilog=events_export.EXAMPLES)(events_export.export)
@@ -57,6 +58,7 @@ def events(
     until: Until = "",
     types: Types = None,
     job: Annotated[str, typer.Option(help="Only of this job.", autocompletion=complete_job)] = "",
+    newest: Annotated[int, typer.Option(metavar="N", help="Only the newest N that fit, and no following.")] = 0,
     follow_on: Annotated[bool, typer.Option("--follow/--no-follow", help="Go on with what comes.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document a line.")] = False,
 ) -> None:
@@ -68,12 +70,13 @@ def events(
         wanted.stream_kind, wanted.stream_id = "job", pick.job_id(platform, job)
     records: Iterator[pb.EventRecord]
     chosen = positions(platform, first, last, since, until)
-    if last or until or not follow_on:
-        request = pb.ReadEventsRequest(from_position=chosen.first, to_position=chosen.last, filter=wanted)
-        pages: Iterable[pb.ReadEventsResponse] = ()
+    if last or until or newest or not follow_on:
+        request = pb.ReadEventsRequest(
+            from_position=chosen.first, to_position=chosen.last, filter=wanted, newest=newest
+        )
+        records = iter(())
         if chosen.first <= chosen.last:
-            pages = platform.eventlog.ReadEvents(request)
-        records = (record for page in pages for record in page.events)
+            records = _newest(platform, request) if newest else _read(platform, request)
     else:
         head = chosen.head
         # One job's events are few: all of them are its context.
@@ -90,6 +93,22 @@ def events(
             out.print(_line(record), soft_wrap=not out.is_terminal)
     if not any_record:
         error_console().print("[dim]No event in this range fits.[/]")
+
+
+def _read(platform: Platform, request: pb.ReadEventsRequest) -> Iterator[pb.EventRecord]:
+    return (record for page in platform.eventlog.ReadEvents(request) for record in page.events)
+
+
+def _newest(platform: Platform, request: pb.ReadEventsRequest) -> Iterator[pb.EventRecord]:
+    """As many as are asked for, in position order; the platform looks for them piece by piece, from the end."""
+    found: list[pb.EventRecord] = []
+    wanted = request.newest
+    while True:
+        pages = list(platform.eventlog.ReadEvents(request))
+        found[:0] = [record for page in pages for record in page.events]
+        request.newest, request.to_position = wanted - len(found), pages[0].scanned_position
+        if not request.newest or request.to_position < request.from_position:
+            return iter(found)
 
 
 def _tail(platform: Platform, first: int, wanted: pb.EventFilter) -> Iterator[pb.EventRecord]:

@@ -12,13 +12,13 @@ import typer
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from services.cli import format as fmt
 from services.cli import moment, pick
 from services.cli.completion import job as complete_job
 from services.cli.connection import Platform, connect
 from services.cli.errors import CliError
 from services.cli.output import console, error_console
 from services.clock import PlatformClock
+from services.words import format as fmt
 
 EXAMPLES = (
     "Examples: tether events export --out log\n\n"

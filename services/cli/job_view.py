@@ -1,7 +1,6 @@
 """One job in full: what was asked, what came of it, where it lies, what it cost, and what happened in order."""
 
 from itertools import groupby
-from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.text import Text
@@ -10,30 +9,20 @@ from protos.eventlog.v1.eventlog_pb2 import EventFilter, EventRecord, ReadEvents
 from protos.metrics.v1.metrics_pb2 import ListSeriesRequest
 from protos.quota.v1.quota_pb2 import Charge, ListChargesRequest
 from protos.scheduler.v1 import job_pb2 as pb
-from protos.training.v1.training_pb2 import (
-    CheckpointPolicy,
-    Hyperparameters,
-    Optimizer,
-    Precision,
-    Schedule,
-    TrainingSpec,
-    WeightsSource,
-)
+from protos.training.v1.training_pb2 import CheckpointPolicy, TrainingSpec
 from services.cli import evaluation_view
-from services.cli import format as fmt
 from services.cli.connection import Platform
 from services.cli.jobs_resume import places
 from services.cli.live_state import LiveState
 from services.cli.metrics import refusals
+from services.cli.settings_view import augmentations, begins, hyperparameters
 from services.cli.states import job_state
 from services.cli.tables import facts, table
-from services.cli.words import reason, sentence, weights
+from services.words import format as fmt
+from services.words.events import reason, sentence, weights
 
 # Runs of evaluations and checkpoints longer than this are folded to their first and last.
 _LONGEST_RUN, _RUN_HEAD, _RUN_TAIL = 10, 2, 4
-_ENUMS: dict[str, Any] = {"Optimizer": Optimizer, "Schedule": Schedule, "Precision": Precision}
-# Hyperparameters of which zero is a value; the others have a default instead.
-_ZERO_MEANS_ZERO = ("weight_decay", "seed")
 _RUNS = ("EvaluationCompleted", "CheckpointSaved")
 
 
@@ -92,7 +81,7 @@ def _earlier(number: int, one: pb.EarlierAttempt) -> tuple[str, Text]:
 
 
 def _settings(spec: TrainingSpec) -> RenderableType:
-    hyper, limits, strategy = spec.hyperparameters, spec.limits, spec.checkpoint_strategy
+    limits, strategy = spec.limits, spec.checkpoint_strategy
     until = fmt.limits(limits)
     if limits.early_stopping_patience:
         until += f", or {limits.early_stopping_patience} evaluations without improvement"
@@ -110,52 +99,19 @@ def _settings(spec: TrainingSpec) -> RenderableType:
         )
         if wanted
     ]
+    made_from = f"{spec.workflow_name}, revision {spec.workflow_revision}" if spec.workflow_id else ""
     return facts(
+        ("workflow", made_from),
         ("dataset", f"{spec.dataset.name} ({spec.dataset.location})"),
         ("architecture", spec.architecture.architecture_id),
         ("until", until),
         ("repeats", f"up to {limits.retries}, where the box lets it down" if limits.retries else ""),
-        ("begins with", _begins(spec)),
-        ("hyperparameters", _hyperparameters(hyper)),
-        ("augmentations", _augmentations(spec)),
+        ("begins with", begins(spec)),
+        ("hyperparameters", hyperparameters(spec.hyperparameters)),
+        ("augmentations", augmentations(spec)),
         ("checkpoints", f"{fmt.words(CheckpointPolicy, policy, 'CHECKPOINT_POLICY_')}, evaluated {every}"),
         ("evaluation", ", ".join(extra)),
     )
-
-
-def _hyperparameters(hyper: Hyperparameters) -> str:
-    """`batch size auto, optimizer adamw`; what was left to the box by an earlier version is left out."""
-    words = []
-    for field in hyper.DESCRIPTOR.fields:
-        value = getattr(hyper, field.name)
-        if field.enum_type is not None:
-            shown = fmt.words(_ENUMS[field.enum_type.name], value, f"{field.name.upper()}_") if value else ""
-        elif value == -1:
-            shown = "auto" if field.name == "batch_size" else "never"
-        else:
-            shown = f"{value:g}" if value or field.name in _ZERO_MEANS_ZERO else ""
-        if shown:
-            words.append(f"{field.name.replace('_', ' ')} {shown}")
-    return ", ".join(words)
-
-
-def _augmentations(spec: TrainingSpec) -> str:
-    fields = spec.augmentations.DESCRIPTOR.fields
-    values = [(field.name.replace("_", " "), getattr(spec.augmentations, field.name)) for field in fields]
-    found = ", ".join(f"{name} {value:g}" for name, value in values if value)
-    return found or ("none" if spec.HasField("augmentations") else "")
-
-
-def _begins(spec: TrainingSpec) -> str:
-    """What it was to begin with; what came of it is told by its start."""
-    begins, asked = spec.resume_from, spec.weights
-    if begins.job_id:
-        return f"step {begins.step} of job {begins.job_id} ({begins.checkpoint})"
-    if asked.source == WeightsSource.WEIGHTS_SOURCE_CHECKPOINT:
-        return f"weights of {asked.checkpoint.name} of job {asked.checkpoint.job_id}"
-    if asked.source == WeightsSource.WEIGHTS_SOURCE_PRETRAINED:
-        return f"pretrained weights {asked.name}".rstrip()
-    return "random weights" if asked.source == WeightsSource.WEIGHTS_SOURCE_RANDOM else ""
 
 
 def _checkpoints(job: pb.Job) -> RenderableType:

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from protos.scheduler.v1 import job_pb2 as pb
-from services.cli import format as fmt
+from protos.scheduler.v1.access_pb2 import WhoAmIRequest
 from services.cli import (
     job_view,
     jobs_artifacts,
@@ -21,8 +21,12 @@ from services.cli import (
     live,
     pick,
 )
-from services.cli.connection import connect, new_request_id
-from services.cli.errors import CliError
+from services.cli.completion import architecture as complete_architecture
+from services.cli.completion import dataset as complete_dataset
+from services.cli.completion import runner as complete_runner
+from services.cli.completion import workflow as complete_workflow
+from services.cli.connection import Platform, connect, new_request_id
+from services.cli.errors import NEEDS_AN_ANSWER, CliError
 from services.cli.live_state import LiveState
 from services.cli.moment import At, as_of_line, parse
 from services.cli.output import console, print_json
@@ -30,6 +34,7 @@ from services.cli.parameters import AsJson, JobArgument, Yes
 from services.cli.states import job_state
 from services.cli.tables import table
 from services.clock import PlatformClock
+from services.words import format as fmt
 
 _OVER = (pb.JOB_STATE_FINISHED, pb.JOB_STATE_FAILED, pb.JOB_STATE_KILLED)
 
@@ -48,7 +53,11 @@ class State(StrEnum):
 
 def register(app: typer.Typer, name: str, help_: str, panel: str) -> None:
     group = typer.Typer(no_args_is_help=True)
-    group.command("list", epilog="Example: tether jobs list --state running")(list_)
+    group.command(
+        "list",
+        epilog="Examples: tether jobs list --state running\n\n"
+        "tether jobs list --dataset digits --search baseline --by me",
+    )(list_)
     group.command("show", epilog="Examples: tether jobs show last\n\ntether jobs show last --at '30m ago'")(show)
     group.command("watch", epilog="Example: tether jobs watch last")(watch)
     group.command("stop", epilog='Example: tether jobs stop last --reason "wrong dataset"')(stop)
@@ -64,22 +73,53 @@ def register(app: typer.Typer, name: str, help_: str, panel: str) -> None:
 def list_(
     context: typer.Context,
     state: Annotated[list[State] | None, typer.Option(help="Only these; may be repeated.")] = None,
+    search: Annotated[str, typer.Option(help="Only those with this in their name, in whatever case; or an id.")] = "",
+    runner: Annotated[str, typer.Option(help="Only of this runner, now or last.", autocompletion=complete_runner)] = "",
+    dataset: Annotated[str, typer.Option(help="Only on this dataset.", autocompletion=complete_dataset)] = "",
+    architecture: Annotated[str, typer.Option(help="Only of this one.", autocompletion=complete_architecture)] = "",
+    workflow: Annotated[str, typer.Option(help="Only of this one.", autocompletion=complete_workflow)] = "",
+    by: Annotated[str, typer.Option(metavar="me|TOKEN_ID", help="Only those that this token has submitted.")] = "",
     limit: Annotated[int, typer.Option(min=1, max=1000, help="At most this many, newest first.")] = 20,
     as_json: AsJson = False,
 ) -> None:
-    """List trainings, newest first."""
+    """List trainings, newest first. Things are named by name or id; what is given must all fit."""
+    platform = connect(context)
     states = [pb.JobState.Value(f"JOB_STATE_{one.name}") for one in state or []]
-    response = connect(context).jobs.ListJobs(pb.ListJobsRequest(states=states, page_size=limit))
+    request = pb.ListJobsRequest(
+        states=states,
+        search=search,
+        runner_id=runner,
+        dataset_id=dataset,
+        architecture_id=architecture,
+        workflow_id=workflow,
+        submitted_by=_submitter(platform, by),
+    )
+    filtered = request.ByteSize() > 0
+    request.page_size = limit
+    response = platform.jobs.ListJobs(request)
+    while response.next_page_token and len(response.jobs) < limit:
+        # A search's page may be short: names are looked through piece by piece.
+        request.page_token, request.page_size = response.next_page_token, limit - len(response.jobs)
+        more = platform.jobs.ListJobs(request)
+        response.jobs.extend(more.jobs)
+        response.next_page_token = more.next_page_token
     if as_json:
         print_json(response)
         return
     if not response.jobs:
-        words = "No job is in that state." if states else "There is no job yet."
+        words = "No job fits." if filtered else "There is no job yet."
         console().print(f"{words} Run one: tether train DATASET ARCHITECTURE --runner NAME")
         return
     console().print(_table(list(response.jobs), PlatformClock().now_ms()))
     if response.next_page_token:
         console().print(f"[dim]… and older ones; see more with --limit {min(limit * 5, 1000)}[/]")
+
+
+def _submitter(platform: Platform, by: str) -> str:
+    """`token:<id>`; what a person does on the page is done by his token."""
+    if by == "me":
+        return f"token:{platform.access.WhoAmI(WhoAmIRequest()).subject_id}"
+    return f"token:{by}" if by.startswith("tok_") else by
 
 
 def show(context: typer.Context, job: JobArgument, at: At = "", as_json: AsJson = False) -> None:
@@ -120,7 +160,7 @@ def stop(
     found = pick.job(platform, job)
     if not yes and found.state not in _OVER:
         if not sys.stdin.isatty():
-            raise CliError("this needs an answer; run it in a terminal, or with --yes")
+            raise CliError(NEEDS_AN_ANSWER)
         state = fmt.label(pb.JobState, found.state, "JOB_STATE_")
         if not typer.confirm(f"Stop “{found.name}” ({fmt.short_id(found.job_id)}, {state})?", err=True):
             raise CliError("nothing was changed; the training goes on")

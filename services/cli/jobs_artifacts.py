@@ -14,13 +14,13 @@ from rich.text import Text
 from protos.metrics.v1 import artifact_pb2 as pb
 from protos.scheduler.v1 import job_pb2
 from services.cli import completion, download, pick
-from services.cli import format as fmt
 from services.cli.connection import Platform, connect, new_request_id
 from services.cli.errors import CliError
 from services.cli.output import console, error_console, print_json, to_json
 from services.cli.parameters import AsJson, JobArgument
 from services.cli.tables import table
 from services.clock import PlatformClock
+from services.words import format as fmt
 
 _LOOK_S = 0.5
 _STYLES = {"PENDING": "yellow", "READY": "green", "FAILED": "red"}

@@ -15,7 +15,6 @@ from protos.metrics.v1.ingest_pb2 import Evaluation
 from protos.scheduler.v1 import job_pb2 as pb
 from protos.training.v1.training_pb2 import TrainingSpec
 from services.cli import completion, evaluation_view, pick
-from services.cli import format as fmt
 from services.cli.connection import Platform, connect
 from services.cli.errors import CliError
 from services.cli.live_state import LiveState
@@ -24,6 +23,7 @@ from services.cli.parameters import AsJson
 from services.cli.states import job_state
 from services.cli.tables import table
 from services.clock import PlatformClock
+from services.words import format as fmt
 
 _MOST = 8
 # Of the spec; what an architecture is made of, and where a repeat goes on, says its name better.

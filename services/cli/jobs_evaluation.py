@@ -8,10 +8,10 @@ import typer
 from protos.metrics.v1 import evaluation_pb2 as pb
 from protos.scheduler.v1.job_pb2 import Job
 from services.cli import evaluation_view, pick
-from services.cli import format as fmt
 from services.cli.connection import Platform, connect
 from services.cli.output import console, print_json, to_json
 from services.cli.parameters import AsJson, JobArgument
+from services.words import format as fmt
 
 Step = Annotated[int, typer.Option(min=0, help="Of the evaluation at this step; 0: the newest.")]
 

@@ -14,7 +14,6 @@ from protos.metrics.v1.metrics_pb2 import (
     WatchLogsResponse,
 )
 from protos.scheduler.v1 import job_pb2 as pb
-from services.cli import format as fmt
 from services.cli import pick
 from services.cli.connection import Platform, connect
 from services.cli.errors import PlatformError
@@ -22,6 +21,7 @@ from services.cli.feed import Feeds, Lost, Received, Refused, Source
 from services.cli.output import error_console, to_json
 from services.cli.parameters import JobArgument
 from services.clock import PlatformClock
+from services.words import format as fmt
 
 EXAMPLES = (
     "Examples: tether jobs logs last -f --tail 20\n\n"
@@ -48,6 +48,29 @@ class _Printer:
         self.lines += 1
 
 
+class Followed:
+    """What was told of a log, and what is asked for when the stream is opened, for the first time or again."""
+
+    def __init__(self, first: WatchLogsRequest) -> None:
+        self._first = first
+        self._seen: dict[str, int] = {}
+        self._next_line = first.from_line
+
+    def request(self) -> WatchLogsRequest:
+        """After a loss from behind the last line on: a tail would be another one by then."""
+        if not self._seen:
+            return self._first
+        return WatchLogsRequest(job_id=self._first.job_id, search=self._first.search, from_line=self._next_line)
+
+    def is_new(self, line: StoredLogLine) -> bool:
+        """Once for each line. A line that an attempt before has delivered late moves the numbers of those behind it."""
+        new = line.sequence > self._seen.get(line.attempt_id, 0)
+        if new:
+            self._seen[line.attempt_id] = line.sequence
+            self._next_line = max(self._next_line, line.line + 1)
+        return new
+
+
 def logs(
     context: typer.Context,
     job: JobArgument,
@@ -68,7 +91,8 @@ def logs(
     found = pick.job(platform, job)
     printer = _Printer(as_json, numbered)
     if follow:
-        _follow(platform, WatchLogsRequest(job_id=found.job_id, tail=tail, search=search), found, from_line, printer)
+        first = WatchLogsRequest(job_id=found.job_id, tail=tail, search=search, from_line=from_line)
+        _follow(platform, Followed(first), found, printer)
     else:
         request = ReadLogsRequest(job_id=found.job_id, tail=tail, search=search, from_line=from_line)
         _read(platform, request, printer)
@@ -105,15 +129,13 @@ def _read(platform: Platform, request: ReadLogsRequest, printer: _Printer) -> No
             raise
 
 
-def _follow(platform: Platform, request: WatchLogsRequest, job: pb.Job, from_line: int, printer: _Printer) -> None:
-    """Lines until the job is over and its log is quiet. After a loss it is read again; what was seen is skipped."""
-    seen: dict[str, int] = {}
-    again = WatchLogsRequest(job_id=job.job_id, search=request.search)
+def _follow(platform: Platform, followed: Followed, job: pb.Job, printer: _Printer) -> None:
+    """Lines until the job is over and its log is quiet."""
     over, quiet_since = job.state in _OVER, PlatformClock().monotonic()
     clock, aside, reconnecting = PlatformClock(), error_console(), False
     job_request = pb.WatchJobsRequest(job_id=job.job_id)
     sources: list[Source[Any]] = [
-        Source("lines", lambda: platform.metrics.WatchLogs(again if seen else request), optional=True),
+        Source("lines", lambda: platform.metrics.WatchLogs(followed.request()), optional=True),
         Source("job", lambda: platform.jobs.WatchJobs(job_request)),
     ]
     with Feeds[Any](sources) as feeds:
@@ -121,10 +143,8 @@ def _follow(platform: Platform, request: WatchLogsRequest, job: pb.Job, from_lin
             match feeds.next(timeout_s=0.2):
                 case Received(feed="lines", response=WatchLogsResponse() as response):
                     for line in response.lines:
-                        if line.sequence > seen.get(line.attempt_id, 0):
-                            seen[line.attempt_id] = line.sequence
-                            if line.line >= from_line:
-                                printer.line(line)
+                        if followed.is_new(line):
+                            printer.line(line)
                     quiet_since = clock.monotonic() if response.lines else quiet_since
                 case Received(feed="job", response=pb.WatchJobsResponse() as response):
                     if reconnecting:

@@ -10,7 +10,6 @@ from rich.text import Text
 
 from protos.metrics.v1 import evaluation_pb2 as pb
 from protos.metrics.v1.preview_pb2 import Annotation, Prediction
-from services.cli import format as fmt
 from services.cli import pick
 from services.cli.connection import connect
 from services.cli.errors import CliError
@@ -18,6 +17,7 @@ from services.cli.jobs_evaluation import Step
 from services.cli.output import console, print_json
 from services.cli.parameters import AsJson, JobArgument
 from services.cli.tables import table
+from services.words import format as fmt
 
 _MOST_STEPS, _MOST_CLASSES = 10, 3
 # A box counts in what is listed from here on, as in the confusion matrix.

@@ -7,27 +7,29 @@ from rich.markup import escape
 from rich.text import Text
 
 from protos.scheduler.v1 import job_pb2 as pb
+from protos.scheduler.v1.runner_pb2 import ListRunnersRequest
 from protos.training.v1.training_pb2 import Checkpoint, Limits
 from services.cli import completion, pick
-from services.cli import format as fmt
-from services.cli.connection import connect, new_request_id
+from services.cli.connection import Platform, connect, new_request_id
 from services.cli.errors import CliError
+from services.cli.following import OUTPUT, Following
 from services.cli.output import console, print_json
-from services.cli.parameters import AsJson, JobArgument
+from services.cli.parameters import AsJson, JobArgument, spread
 from services.cli.tables import table
-from services.cli.train import follow
+from services.words import format as fmt
 
-_WHERE, _LENGTH, _OUTPUT = "Where", "How long, from the first step of the earlier job (default: as that one)", "Output"
+_WHERE, _LENGTH = "Where", "How long, from the first step of the earlier job (default: as that one)"
 _PLATFORM = "platform"
 
 
 def register(group: typer.Typer) -> None:
-    group.command("resume", epilog="Example: tether jobs resume last --epochs 40")(resume)
+    group.command("resume", epilog="Example: tether jobs resume last --epochs 40")(spread(resume))
     group.command("checkpoints", epilog="Example: tether jobs checkpoints last")(checkpoints)
 
 
 def resume(
     context: typer.Context,
+    *,
     job: JobArgument,
     checkpoint: Annotated[
         str,
@@ -40,7 +42,7 @@ def resume(
         typer.Option(
             "--runner",
             "-r",
-            help="Default: the one on whose box the checkpoint lies.",
+            help="Default: the one on whose box the checkpoint lies; any where that box has gone.",
             autocompletion=completion.runner,
             rich_help_panel=_WHERE,
             show_default=False,
@@ -72,13 +74,8 @@ def resume(
             show_default=False,
         ),
     ] = None,
-    name: Annotated[str, typer.Option(help="Default: the earlier job's.", rich_help_panel=_OUTPUT)] = "",
-    detach: Annotated[
-        bool, typer.Option("--detach", "-d", help="Return at once, do not watch.", rich_help_panel=_OUTPUT)
-    ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the job at its end (--detach: now).", rich_help_panel=_OUTPUT)
-    ] = False,
+    name: Annotated[str, typer.Option(help="Default: the earlier job's.", rich_help_panel=OUTPUT)] = "",
+    following: Following,
 ) -> None:
     """Go on from a checkpoint of a training that is over, as a new job with its settings, and watch it live.
 
@@ -94,12 +91,12 @@ def resume(
             job_id=earlier.job_id,
             checkpoint=checkpoint,
             name=name,
-            runner_id=runner or ("" if any_runner else _holder(earlier, checkpoint)),
+            runner_id=runner or ("" if any_runner else _holder(platform, earlier, checkpoint)),
             queue=queue,
             limits=_limits(earlier.spec.limits, Limits(epochs=epochs, steps=steps, minutes=minutes), patience, retries),
         )
     )
-    follow(platform, answer.job, detach=detach, as_json=as_json)
+    following.follow(platform, answer.job)
 
 
 def checkpoints(context: typer.Context, job: JobArgument, as_json: AsJson = False) -> None:
@@ -127,10 +124,15 @@ def places(job: pb.Job, checkpoint: Checkpoint) -> str:
     return ", ".join(place for place in (box, _PLATFORM if checkpoint.artifact_id else "") if place)
 
 
-def _holder(job: pb.Job, name: str) -> str:
-    """Id of the runner on whose box the checkpoint lies; empty where the platform has to say what is wrong."""
+def _holder(platform: Platform, job: pb.Job, name: str) -> str:
+    """Id of the runner on whose box the checkpoint lies; empty where the platform has to choose one, or say why not."""
     wanted = [one for one in job.checkpoints if not name or one.name == name]
-    return wanted[-1].runner_id if wanted else ""
+    if not wanted:
+        return ""
+    holder = wanted[-1].runner_id
+    # Of a box that has left the platform nothing can be read.
+    runners = platform.runners.ListRunners(ListRunnersRequest()).runners
+    return holder if any(runner.runner_id == holder for runner in runners) else ""
 
 
 def _limits(earlier: Limits, ends: Limits, patience: int | None, retries: int | None) -> Limits | None:

@@ -9,10 +9,10 @@ from protos.scheduler.v1 import job_pb2 as pb
 from services.cli import live_view
 from services.cli.connection import Platform
 from services.cli.feed import Feeds, Lost, Received, Refused, Source
-from services.cli.format import clock_time, short_id
 from services.cli.live_state import LiveState
 from services.cli.output import console, error_console
 from services.clock import PlatformClock
+from services.words.format import clock_time, short_id
 
 _REDRAW_S = 0.125
 _LINE_INTERVAL_S = 1.0

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from protos.metrics.v1.metrics_pb2 import Series
 from protos.scheduler.v1 import job_pb2 as pb
-from services.cli.format import charged_milliminutes
+from services.words.format import charged_milliminutes
 
 # Enough for any terminal's width; beyond it every second point is dropped.
 _MAX_POINTS = 2000

@@ -11,10 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from protos.scheduler.v1 import job_pb2 as pb
-from services.cli import format as fmt
 from services.cli.live_state import LOSS, VALIDATION_LOSS, Curve, LiveState
 from services.cli.states import attempt, job_state
-from services.cli.words import reason
+from services.words import format as fmt
+from services.words.events import reason
 
 _BAR_WIDTH, _SPARK_WIDTH = 40, 28
 _LABEL_WIDTH, _VALUE_WIDTH = 17, 10

@@ -8,13 +8,13 @@ from rich.text import Text
 
 from protos.metrics.v1 import metrics_pb2 as pb
 from services.cli import completion, metrics_export, pick
-from services.cli import format as fmt
 from services.cli.chart import Line, chart
 from services.cli.connection import connect
 from services.cli.errors import CliError
 from services.cli.output import console, print_json
 from services.cli.parameters import AsJson, JobArgument
 from services.cli.tables import table
+from services.words import format as fmt
 
 _HEIGHT = 14
 # A braille column holds two points; more would only be drawn over each other.

@@ -11,11 +11,11 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn
 
 from protos.metrics.v1 import metrics_pb2 as pb
 from services.cli import completion, pick
-from services.cli import format as fmt
 from services.cli.connection import connect
 from services.cli.errors import CliError
 from services.cli.output import console, error_console
 from services.cli.parameters import JobArgument
+from services.words import format as fmt
 
 EXAMPLES = (
     "Examples: tether metrics export last\n\n"

@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from protos.common.v1 import moment_pb2 as pb
-from services.cli import format as fmt
 from services.cli.errors import CliError
+from services.words import format as fmt
 
 # An unquoted word that starts with # is a comment to most shells, so the example has the equals sign.
 At = Annotated[

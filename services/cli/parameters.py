@@ -1,8 +1,11 @@
 """Arguments and options that several commands share."""
 
+import functools
+import inspect
 import re
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Callable, Sequence
+from dataclasses import fields, is_dataclass
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
@@ -21,6 +24,15 @@ RunnerArgument = Annotated[
 DatasetArgument = Annotated[
     str, typer.Argument(metavar="DATASET", help="Name or id of the dataset.", autocompletion=completion.dataset)
 ]
+ArchitectureArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="ARCHITECTURE", help="See `tether train architectures`.", autocompletion=completion.architecture
+    ),
+]
+WorkflowArgument = Annotated[
+    str, typer.Argument(metavar="WORKFLOW", help="Name or id of the workflow.", autocompletion=completion.workflow)
+]
 JobOption = Annotated[str, typer.Option("--job", help="Only this job.", autocompletion=completion.job)]
 Month = Annotated[
     str, typer.Option("--month", "--period", metavar="YYYY-MM", help="Calendar month in UTC; default: this one.")
@@ -28,6 +40,36 @@ Month = Annotated[
 
 _SPAN = re.compile(r"(\d+)\s*(s|m|min|h|d)")
 _SPAN_MS = {"s": 1000, "m": 60_000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
+
+
+def spread(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with the fields of each parameter that is a dataclass as parameters of its own: commands share them.
+
+    A field is declared as Typer's parameters are, and has a default.
+    """
+    signature = inspect.signature(command, eval_str=True)
+    groups: dict[str, Any] = {
+        one.name: one.annotation for one in signature.parameters.values() if is_dataclass(one.annotation)
+    }
+    parameters = []
+    for one in signature.parameters.values():
+        if one.name not in groups:
+            parameters.append(one.replace(kind=one.KEYWORD_ONLY))
+            continue
+        hints = get_type_hints(groups[one.name], include_extras=True)
+        for field in fields(groups[one.name]):
+            parameters.append(
+                one.replace(name=field.name, kind=one.KEYWORD_ONLY, default=field.default, annotation=hints[field.name])
+            )
+
+    @functools.wraps(command)
+    def spreading(**given: Any) -> None:
+        for name, group in groups.items():
+            given[name] = group(**{field.name: given.pop(field.name) for field in fields(group)})
+        command(**given)
+
+    spreading.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    return spreading
 
 
 def parse_labels(given: Sequence[str]) -> dict[str, str]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from protos.scheduler.v1 import job_pb2 as pb
 from services.cli.connection import Platform
 from services.cli.errors import CliError
-from services.cli.format import short_id
+from services.words.format import short_id
 
 # As far back as a short name reaches.
 _RECENT = 1000

@@ -12,7 +12,6 @@ from rich.text import Text
 
 from protos.events.v1.runner_pb2 import SuspensionOwner
 from protos.scheduler.v1 import runner_pb2 as pb
-from services.cli import format as fmt
 from services.cli.connection import Platform, connect, new_request_id
 from services.cli.feed import Source, follow
 from services.cli.moment import At, as_of_line, parse
@@ -22,6 +21,7 @@ from services.cli.settings import Address
 from services.cli.states import runner_status
 from services.cli.tables import facts, table
 from services.clock import PlatformClock
+from services.words import format as fmt
 
 KeyFile = Annotated[
     Path | None, typer.Option(help="Write the secret key to this new file, readable by you alone; do not show it.")

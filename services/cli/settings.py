@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from services.cli.errors import CliError, NotConfigured
 
 SERVICES = ("scheduler", "quota", "metrics", "eventlog")
+GATEWAY = "gateway"
 
 _NOT_CONFIGURED = "no platform is configured here; run `tether up`, or set TETHER_SERVER and TETHER_TOKEN"
 _NO_TOKEN = "there is no token for {}; set TETHER_TOKEN, or name a file that holds it with --token-file"
@@ -35,11 +36,15 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """An address for each of SERVICES. `operator_token` is empty except on the platform's own machine."""
+    """An address for each of SERVICES. `operator_token` is empty except on the platform's own machine.
+
+    `page`: where the page is, without a slash at the end; empty where no gateway serves one.
+    """
 
     endpoints: Mapping[str, Address]
     token: str
     operator_token: str = ""
+    page: str = ""
 
 
 def load(server: str | None, token_file: Path | None, insecure: bool, environment: Mapping[str, str]) -> Settings:
@@ -49,7 +54,8 @@ def load(server: str | None, token_file: Path | None, insecure: bool, environmen
         address = _address(server, insecure)
         if not token:
             raise NotConfigured(_NO_TOKEN.format(server))
-        return Settings(dict.fromkeys(SERVICES, address), token)
+        # All services behind one address: that is the gateway, which serves the page too.
+        return Settings(dict.fromkeys(SERVICES, address), token, page=_page(address))
     file = home(environment) / "client.toml"
     found = _read(file)
     endpoints = found.get("endpoints", {})
@@ -60,7 +66,9 @@ def load(server: str | None, token_file: Path | None, insecure: bool, environmen
     if not token:
         raise NotConfigured(_NO_TOKEN.format("the platform in " + str(file)))
     addresses = {service: _address(endpoints[service], insecure) for service in SERVICES}
-    return Settings(addresses, token, str(found.get("operator_token", "")))
+    gateway = endpoints.get(GATEWAY)
+    page = _page(_address(gateway, insecure)) if isinstance(gateway, str) else ""
+    return Settings(addresses, token, str(found.get("operator_token", "")), page)
 
 
 def home(environment: Mapping[str, str]) -> Path:
@@ -98,6 +106,13 @@ def _read(file: Path) -> dict[str, Any]:
         raise CliError(f"cannot read {file}: {getattr(error, 'strerror', error)}") from None
     except tomllib.TOMLDecodeError as error:
         raise CliError(f"{file} is damaged ({error}); start `tether up` again, which writes it anew") from None
+
+
+def _page(gateway: Address) -> str:
+    """On this machine by the name that browsers take for a safe place."""
+    port = gateway.target.rpartition(":")[2]
+    target = f"localhost:{port}" if gateway.loopback else gateway.target
+    return f"{'https' if gateway.tls else 'http'}://{target}"
 
 
 def _address(text: str, insecure: bool) -> Address:

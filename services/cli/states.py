@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from protos.events.v1.runner_pb2 import RunnerStatus
 from protos.scheduler.v1.job_pb2 import Job, JobState
 from protos.scheduler.v1.runner_pb2 import Runner
-from services.cli import format as fmt
+from services.words import format as fmt
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -42,7 +42,7 @@ def job_state(job: Job, now_ms: int, *, why: bool = True) -> "Text":
     """`● RUNNING · cut off · 12:31 left`; `why` tells the reason of an end that is not FINISHED."""
     from rich.text import Text
 
-    from services.cli.words import reason
+    from services.words.events import reason
 
     symbol, style = _JOBS.get(job.state, ("?", ""))
     text = Text(f"{symbol} {fmt.label(JobState, job.state, 'JOB_STATE_')}", style)

@@ -7,14 +7,15 @@ import typer
 from rich.markup import escape
 from rich.text import Text
 
+from protos.events.v1.workspace_pb2 import TOKEN_KIND_SIGN_IN
 from protos.events.v1.workspace_pb2 import Role as ProtoRole
 from protos.scheduler.v1 import access_pb2 as pb
-from services.cli import format as fmt
 from services.cli.connection import connect, new_request_id
 from services.cli.output import console, error_console, print_json
 from services.cli.parameters import AsJson, parse_span_ms
 from services.cli.tables import table
 from services.clock import PlatformClock
+from services.words import format as fmt
 
 
 class Role(StrEnum):
@@ -36,13 +37,15 @@ def register(app: typer.Typer, name: str, help_: str, panel: str) -> None:
 
 
 def list_(context: typer.Context, as_json: AsJson = False) -> None:
-    """List the tokens of the workspace, revoked ones included. Their secrets are not kept anywhere."""
+    """List the tokens of the workspace, revoked ones included, and who is signed in on the page.
+
+    Their secrets are not kept anywhere."""
     response = connect(context).access.ListTokens(pb.ListTokensRequest())
     if as_json:
         print_json(response)
         return
     now_ms = PlatformClock().now_ms()
-    made = table("id", "name", "role", "state", "created", keep=("id", "created"))
+    made = table("id", "name", "kind", "role", "state", "created", keep=("id", "kind", "created"))
     for token in response.tokens:
         expired = token.expires_at_ms and token.expires_at_ms <= now_ms
         until = f"until {fmt.moment(token.expires_at_ms)}" if token.expires_at_ms else ""
@@ -52,6 +55,7 @@ def list_(context: typer.Context, as_json: AsJson = False) -> None:
         made.add_row(
             token.token_id,
             Text(token.name, "bold") if token.name else Text("erased", "dim"),
+            "sign-in" if token.kind == TOKEN_KIND_SIGN_IN else "token",
             fmt.words(ProtoRole, token.role, "ROLE_"),
             state + ("" if token.revoked or expired else until),
             fmt.ago(token.created_at_ms, now_ms),
@@ -92,7 +96,7 @@ def revoke(
     token: Annotated[str, typer.Argument(metavar="TOKEN_ID", help="See `tether tokens list`.")],
     as_json: AsJson = False,
 ) -> None:
-    """Refuse a token from now on, on open streams too."""
+    """Refuse a token from now on, on open streams too; with it go the sign-ins that were made with it."""
     response = connect(context).access.RevokeToken(pb.RevokeTokenRequest(request_id=new_request_id(), token_id=token))
     if as_json:
         print_json(response)

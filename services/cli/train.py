@@ -3,45 +3,22 @@
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 from typer.core import TyperGroup
 
 from protos.events.v1.runner_pb2 import RunnerStatus
 from protos.scheduler.v1 import job_pb2 as pb
 from protos.scheduler.v1.runner_pb2 import ListRunnersRequest
-from protos.scheduler.v1.workflow_pb2 import ListArchitecturesRequest
-from protos.training.v1.training_pb2 import (
-    OPTIMIZER_UNSPECIFIED,
-    PRECISION_UNSPECIFIED,
-    SCHEDULE_UNSPECIFIED,
-    AdvancedEvaluation,
-    Augmentations,
-    CheckpointStrategy,
-    Hyperparameters,
-    Limits,
-)
-from services.cli import architectures, completion, live, pick
-from services.cli import format as fmt
+from protos.training.v1.training_pb2 import AdvancedEvaluation, CheckpointStrategy, Limits
+from services.cli import architectures, completion
 from services.cli.connection import Platform, connect, new_request_id
 from services.cli.errors import CliError
-from services.cli.output import console, error_console, print_json
-from services.cli.parameters import DatasetArgument, parse_labels
-from services.cli.train_options import (
-    Optimizer,
-    Policy,
-    Precision,
-    Schedule,
-    augmentations,
-    batch_size,
-    gradient_clip,
-    stall_minutes,
-    weights,
-)
+from services.cli.following import OUTPUT, Following
+from services.cli.parameters import ArchitectureArgument, DatasetArgument, parse_labels, spread
+from services.cli.train_options import CheckpointPolicy, stall_minutes
+from services.cli.workflow_options import Made, augmentations_of
 
 _RUN = "run"
-_BEGINNING = "What the model begins with"
-_WHERE, _LENGTH, _HYPER = "Where", "How long", "Hyperparameters (default: the architecture's)"
-_CHECKPOINTS, _EVALUATION, _OUTPUT = "Checkpoints", "Evaluation", "Output"
+_WHERE, _LENGTH, _CHECKPOINTS, _EVALUATION = "Where", "How long", "Checkpoints", "Evaluation"
 
 
 class _RunByDefault(TyperGroup):
@@ -60,21 +37,27 @@ def register(app: typer.Typer, name: str, help_: str, panel: str) -> None:
         epilog="Examples: tether train digits resnet-tiny --runner box-1\n\n"
         "tether train digits resnet-18 --any --queue --epochs 30 --confusion-matrix --detach\n\n"
         "tether train digits resnet-18 --runner box-1 --batch-size auto --augment blur=0.1 --weights random\n\n"
+        "tether train --workflow digits-small --any --queue\n\n"
         "What can be trained: tether train architectures",
-    )(run)
+    )(spread(run))
     group.command("architectures", epilog=architectures.EPILOG)(architectures.architectures)
     app.add_typer(group, name=name, help=help_, rich_help_panel=panel)
 
 
 def run(
     context: typer.Context,
-    dataset: DatasetArgument,
-    architecture: Annotated[
+    *,
+    dataset: DatasetArgument = "",
+    architecture: ArchitectureArgument = "",
+    workflow: Annotated[
         str,
-        typer.Argument(
-            metavar="ARCHITECTURE", help="See `tether train architectures`.", autocompletion=completion.architecture
+        typer.Option(
+            metavar="WORKFLOW",
+            help="Train this saved workflow, instead of a dataset and an architecture; see `tether workflows`.",
+            autocompletion=completion.workflow,
+            show_default=False,
         ),
-    ],
+    ] = "",
     runner: Annotated[
         str,
         typer.Option("--runner", "-r", help="Train here.", autocompletion=completion.runner, rich_help_panel=_WHERE),
@@ -117,90 +100,7 @@ def run(
     stop_when_stalled: Annotated[
         bool, typer.Option("--stop-when-stalled", help="Stop it then.", rich_help_panel=_LENGTH)
     ] = False,
-    initial_weights: Annotated[
-        str,
-        typer.Option(
-            "--weights",
-            metavar="pretrained|random|NAME",
-            help="NAME: weights that the box knows. Default: pretrained where the box has them.",
-            rich_help_panel=_BEGINNING,
-            show_default=False,
-        ),
-    ] = "",
-    from_checkpoint: Annotated[
-        str,
-        typer.Option(
-            metavar="JOB[/NAME]",
-            help="The weights of an earlier job; to go on with its training: tether jobs resume.",
-            autocompletion=completion.job_checkpoint,
-            rich_help_panel=_BEGINNING,
-            show_default=False,
-        ),
-    ] = "",
-    images_a_step: Annotated[
-        str,
-        typer.Option(
-            "--batch-size",
-            metavar="N|auto",
-            help="Images a step, over all GPUs; auto: the largest that fits.",
-            rich_help_panel=_HYPER,
-            show_default=False,
-        ),
-    ] = "",
-    vram_share: Annotated[
-        float,
-        typer.Option(help="How much of a GPU auto fills, 0.6 = 60 %.", rich_help_panel=_HYPER, show_default=False),
-    ] = 0,
-    accumulate: Annotated[
-        int,
-        typer.Option(metavar="N", help="Compute a batch in so many parts.", rich_help_panel=_HYPER, show_default=False),
-    ] = 0,
-    image_size: Annotated[
-        int, typer.Option(help="Pixels in height and width.", rich_help_panel=_HYPER, show_default=False)
-    ] = 0,
-    learning_rate: Annotated[
-        float, typer.Option(help="Peak learning rate.", rich_help_panel=_HYPER, show_default=False)
-    ] = 0,
-    weight_decay: Annotated[float, typer.Option(help="Weight decay.", rich_help_panel=_HYPER, show_default=False)] = 0,
-    validation_share: Annotated[
-        float, typer.Option(help="Share held out, 0.2 = 20 %.", rich_help_panel=_HYPER, show_default=False)
-    ] = 0,
-    seed: Annotated[
-        int,
-        typer.Option(
-            min=0, metavar="N", help="Of split, weights and order.", rich_help_panel=_HYPER, show_default=False
-        ),
-    ] = 0,
-    optimizer: Annotated[
-        Optimizer | None, typer.Option(help="What makes the steps.", rich_help_panel=_HYPER, show_default=False)
-    ] = None,
-    schedule: Annotated[
-        Schedule | None,
-        typer.Option(help="The learning rate over the training.", rich_help_panel=_HYPER, show_default=False),
-    ] = None,
-    precision: Annotated[
-        Precision | None,
-        typer.Option(help="Mixed where it is not float32.", rich_help_panel=_HYPER, show_default=False),
-    ] = None,
-    clip: Annotated[
-        str,
-        typer.Option(
-            "--gradient-clip",
-            metavar="NORM|never",
-            help="Longest gradient.",
-            rich_help_panel=_HYPER,
-            show_default=False,
-        ),
-    ] = "",
-    augment: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="KEY=VALUE|none",
-            help="Change one of the random changes of the images; may be repeated.",
-            autocompletion=completion.augmentation,
-            rich_help_panel=_HYPER,
-        ),
-    ] = None,
+    made: Made,
     evaluation_interval: Annotated[
         int,
         typer.Option(
@@ -211,13 +111,13 @@ def run(
         ),
     ] = 0,
     policy: Annotated[
-        Policy,
+        CheckpointPolicy,
         typer.Option(
             metavar="POLICY",
-            help=f"Which are kept: {', '.join(Policy)}.",
+            help=f"Which are kept: {', '.join(CheckpointPolicy)}.",
             rich_help_panel=_CHECKPOINTS,
         ),
-    ] = Policy.BEST_METRIC,
+    ] = CheckpointPolicy.BEST_METRIC,
     keep_best: Annotated[int, typer.Option(help="How many of the best.", rich_help_panel=_CHECKPOINTS)] = 1,
     every_n_evaluations: Annotated[
         int, typer.Option(metavar="N", help="For --policy every-n-evaluations.", rich_help_panel=_CHECKPOINTS)
@@ -229,18 +129,22 @@ def run(
     confusion_matrix: Annotated[
         bool, typer.Option("--confusion-matrix", help="Free of charge.", rich_help_panel=_EVALUATION)
     ] = False,
-    name: Annotated[str, typer.Option(help="For people; default: dataset and model.", rich_help_panel=_OUTPUT)] = "",
-    detach: Annotated[
-        bool, typer.Option("--detach", "-d", help="Return at once, do not watch.", rich_help_panel=_OUTPUT)
-    ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the job at its end (--detach: now).", rich_help_panel=_OUTPUT)
-    ] = False,
+    name: Annotated[
+        str, typer.Option(help="For people; default: the workflow's, or dataset and model.", rich_help_panel=OUTPUT)
+    ] = "",
+    following: Following,
 ) -> None:
     """Run a training on a runner and watch it live. Ctrl-C stops watching, not the training.
 
     The exit code is 0 only if the training finished.
     """
+    if workflow and (dataset or architecture or made.given):
+        raise CliError(
+            f"--workflow says what is trained, with all of its settings; leave those out, or change the workflow with "
+            f"`tether workflows revise {workflow}`"
+        )
+    if not workflow and not (dataset and architecture):
+        raise CliError("say what to train: DATASET and ARCHITECTURE, or --workflow WORKFLOW")
     platform = connect(context)
     if runner and (any_runner or label):
         raise CliError("--runner names one runner and --any or --label leave the choice open; give one of them")
@@ -250,25 +154,12 @@ def run(
         pb.SubmitJobRequest(
             request_id=new_request_id(),
             name=name,
+            workflow_id=workflow,
             dataset_id=dataset,
             architecture_id=architecture,
             runner_id=runner,
             labels=parse_labels(label or []),
             queue=queue,
-            hyperparameters=Hyperparameters(
-                batch_size=batch_size(images_a_step),
-                auto_batch_vram_share=vram_share,
-                accumulate_batches=accumulate,
-                optimizer=optimizer.to_proto() if optimizer else OPTIMIZER_UNSPECIFIED,
-                schedule=schedule.to_proto() if schedule else SCHEDULE_UNSPECIFIED,
-                precision=precision.to_proto() if precision else PRECISION_UNSPECIFIED,
-                gradient_clip_norm=gradient_clip(clip),
-                image_size=image_size,
-                learning_rate=learning_rate,
-                weight_decay=weight_decay,
-                validation_share=validation_share,
-                seed=seed,
-            ),
             checkpoint_strategy=CheckpointStrategy(
                 evaluation_interval_steps=evaluation_interval,
                 policy=policy.to_proto(),
@@ -285,42 +176,12 @@ def run(
                 stall_minutes=stall_minutes(stall),
                 stop_when_stalled=stop_when_stalled,
             ),
-            augmentations=augmentations(augment or [], lambda: _augmentations_of(platform, architecture)),
-            weights=weights(initial_weights, from_checkpoint, lambda job: pick.job_id(platform, job)),
+            hyperparameters=made.hyperparameters(),
+            augmentations=made.augmentations(lambda: augmentations_of(platform, architecture)),
+            weights=made.weights(platform),
         )
     )
-    follow(platform, answer.job, detach=detach, as_json=as_json)
-
-
-def follow(platform: Platform, job: pb.Job, *, detach: bool, as_json: bool) -> None:
-    """What comes after a submission: it is said, or watched to its end, which makes the exit code."""
-    if detach:
-        _submitted(job, as_json)
-        return
-    if not as_json:
-        console().print(f"Submitted [bold]{escape(job.job_id)}[/]", soft_wrap=True)
-    over = live.watch(platform, job, quiet=as_json)
-    if as_json:
-        print_json(over)
-    raise typer.Exit(live.exit_code(over))
-
-
-def _submitted(job: pb.Job, as_json: bool) -> None:
-    if as_json:
-        print_json(job)
-        return
-    out, aside = console(), error_console()
-    out.print(job.job_id, soft_wrap=True)
-    for warning in job.warnings:
-        aside.print(f"[yellow]warning:[/] {escape(warning)}")
-    aside.print(f"[dim]Watch it: tether jobs watch {fmt.short_id(job.job_id)}[/]")
-
-
-def _augmentations_of(platform: Platform, architecture_id: str) -> Augmentations:
-    """The architecture's own; none where the platform will refuse its name."""
-    known = platform.workflows.ListArchitectures(ListArchitecturesRequest()).architectures
-    found = (one.default_augmentations for one in known if one.architecture_id == architecture_id)
-    return next(found, Augmentations())
+    following.follow(platform, answer.job)
 
 
 def _online(platform: Platform) -> str:

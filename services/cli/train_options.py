@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from enum import StrEnum
+from typing import Any
 
 from protos.training.v1 import training_pb2 as pb
 from services.cli.errors import CliError
@@ -11,7 +12,15 @@ NEVER = -1
 _NONE = "none"
 
 
-class Policy(StrEnum):
+class _Choice(StrEnum):
+    """Values as they are typed, of the protos' enum that is called the same."""
+
+    def to_proto(self) -> Any:
+        kind = getattr(pb, type(self).__name__)
+        return kind.Value(kind.keys()[0].removesuffix("UNSPECIFIED") + self.name)
+
+
+class CheckpointPolicy(_Choice):
     """Which checkpoints are kept."""
 
     BEST_METRIC = "best-metric"
@@ -19,21 +28,15 @@ class Policy(StrEnum):
     LATEST = "latest"
     EVERY_N_EVALUATIONS = "every-n-evaluations"
 
-    def to_proto(self) -> "pb.CheckpointPolicy.ValueType":
-        return pb.CheckpointPolicy.Value(f"CHECKPOINT_POLICY_{self.name}")
 
-
-class Optimizer(StrEnum):
+class Optimizer(_Choice):
     """What makes a step of the gradients."""
 
     ADAMW = "adamw"
     SGD = "sgd"
 
-    def to_proto(self) -> "pb.Optimizer.ValueType":
-        return pb.Optimizer.Value(f"OPTIMIZER_{self.name}")
 
-
-class Schedule(StrEnum):
+class Schedule(_Choice):
     """The learning rate over a training."""
 
     ONE_CYCLE = "one-cycle"
@@ -41,19 +44,13 @@ class Schedule(StrEnum):
     LINEAR = "linear"
     CONSTANT = "constant"
 
-    def to_proto(self) -> "pb.Schedule.ValueType":
-        return pb.Schedule.Value(f"SCHEDULE_{self.name}")
 
-
-class Precision(StrEnum):
+class Precision(_Choice):
     """Of the numbers that a GPU computes with."""
 
     FLOAT32 = "float32"
     BFLOAT16 = "bfloat16"
     FLOAT16 = "float16"
-
-    def to_proto(self) -> "pb.Precision.ValueType":
-        return pb.Precision.Value(f"PRECISION_{self.name}")
 
 
 def stall_minutes(text: str) -> int:
@@ -87,8 +84,8 @@ def gradient_clip(text: str) -> float:
     return norm
 
 
-def augmentations(given: Sequence[str], of_architecture: Callable[[], pb.Augmentations]) -> pb.Augmentations | None:
-    """Each `key=value` changes one of the architecture's; `none` leaves them all out first. None: the architecture's.
+def augmentations(given: Sequence[str], own: Callable[[], pb.Augmentations]) -> pb.Augmentations | None:
+    """Each `key=value` changes one of the architecture's own; `none` leaves them all out first. None: nothing is given.
 
     Raises CliError.
     """
@@ -96,7 +93,7 @@ def augmentations(given: Sequence[str], of_architecture: Callable[[], pb.Augment
         return None
     chosen = pb.Augmentations()
     if _NONE not in given:
-        chosen.CopyFrom(of_architecture())
+        chosen.CopyFrom(own())
     keys = {field.name.replace("_", "-"): field.name for field in chosen.DESCRIPTOR.fields}
     for text in given:
         if text == _NONE:

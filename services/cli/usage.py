@@ -7,7 +7,6 @@ import typer
 from rich.text import Text
 
 from protos.quota.v1 import quota_pb2 as pb
-from services.cli import format as fmt
 from services.cli import moment, pick, usage_charges, usage_explain, usage_rates
 from services.cli.completion import job as complete_job
 from services.cli.connection import connect, new_request_id
@@ -19,6 +18,7 @@ from services.cli.parameters import AsJson, JobOption, Month
 from services.cli.tables import table
 from services.cli.usage_view import breakdown, exact, panel, plain, summary
 from services.clock import PlatformClock
+from services.words import format as fmt
 
 # The replay reads the whole log of the workspace.
 _VERIFY_DEADLINE_S = 300

@@ -6,13 +6,13 @@ import typer
 from rich.text import Text
 
 from protos.quota.v1 import quota_pb2 as pb
-from services.cli import format as fmt
 from services.cli import pick
 from services.cli.connection import connect
 from services.cli.output import console, print_json
 from services.cli.parameters import AsJson, JobOption
 from services.cli.tables import table
-from services.cli.words import reason
+from services.words import format as fmt
+from services.words.events import reason
 
 
 def charges(

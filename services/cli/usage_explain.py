@@ -8,7 +8,6 @@ import typer
 from rich.text import Text
 
 from protos.quota.v1 import quota_pb2 as pb
-from services.cli import format as fmt
 from services.cli import moment, pick
 from services.cli.connection import connect
 from services.cli.moment import At
@@ -16,6 +15,7 @@ from services.cli.output import console, print_json
 from services.cli.parameters import AsJson, JobArgument
 from services.cli.usage_view import exact
 from services.clock import PlatformClock
+from services.words import format as fmt
 
 if TYPE_CHECKING:
     from rich.console import Console

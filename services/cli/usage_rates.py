@@ -5,13 +5,13 @@ from rich.text import Text
 
 from protos.quota.v1.quota_pb2 import ExplainChargeRequest
 from protos.scheduler.v1.workflow_pb2 import ListRatesRequest
-from services.cli import format as fmt
 from services.cli import pick
 from services.cli.connection import connect
 from services.cli.output import console, print_json
 from services.cli.parameters import AsJson, JobOption
 from services.cli.tables import table
 from services.cli.usage_explain import rate_words
+from services.words import format as fmt
 
 _MICROS = 1_000_000
 

@@ -7,10 +7,10 @@ from rich.text import Text
 
 from protos.quota.v1 import quota_pb2 as pb
 from protos.scheduler.v1.access_pb2 import ListTokensRequest
-from services.cli import format as fmt
 from services.cli.connection import Platform
 from services.cli.errors import CliError
 from services.cli.tables import facts, table
+from services.words import format as fmt
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -7,13 +7,13 @@ import typer
 from rich.text import Text
 
 from protos.eventlog.v1 import eventlog_pb2 as pb
-from services.cli import format as fmt
 from services.cli.connection import connect, new_request_id
 from services.cli.errors import CliError
 from services.cli.output import console, error_console, print_json
 from services.cli.parameters import AsJson, Yes
 from services.cli.tables import facts
 from services.clock import PlatformClock
+from services.words import format as fmt
 
 
 class Kind(StrEnum):

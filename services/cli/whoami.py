@@ -5,11 +5,11 @@ from rich.text import Text
 
 from protos.events.v1.workspace_pb2 import Role
 from protos.scheduler.v1.access_pb2 import WhoAmIRequest
-from services.cli import format as fmt
 from services.cli.connection import connect
 from services.cli.output import console, print_json
 from services.cli.parameters import AsJson
 from services.cli.tables import facts
+from services.words import format as fmt
 
 
 def register(app: typer.Typer, name: str, help_: str, panel: str) -> None:
@@ -28,6 +28,8 @@ def whoami(context: typer.Context, as_json: AsJson = False) -> None:
             ("workspace", Text(response.workspace_name or "none: operators work on the platform itself", "bold")),
             ("role", role),
             ("token", response.subject_id),
+            ("name", response.name),
+            ("valid until", fmt.moment(response.expires_at_ms) if response.expires_at_ms else ""),
             ("platform", str(platform.settings.endpoints["scheduler"])),
             ("workspace id", Text(response.workspace_id, "dim")),
         )

@@ -1,7 +1,8 @@
 """EventLogService: the log for analysts and tools."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
+from datetime import UTC
 
 import grpc
 
@@ -10,15 +11,20 @@ from protos.eventlog.v1 import eventlog_pb2_grpc as pb_grpc
 from protos.eventlog.v1.eventlog_pb2 import EventRecord
 from services.eventlog.catalogue import EVENTS
 from services.eventlog.read import Filter, position_at, read_head
-from services.eventlog.scan import KINDS, PAGE_BYTES, scan
+from services.eventlog.scan import KINDS, PAGE_BYTES, newest_from, scan
 from services.eventlog.subscribe import LogReplaced, Subscription
 from services.rpc.credentials import OPERATOR, Principal
 from services.rpc.errors import InvalidField, OtherWorkspace, Unavailable
 from services.rpc.kernel import Kernel
 from services.rpc.shell import KEEP_ALIVE_S, RECHECK_S, caller, settle
+from services.words.events import sentence
 
 # Pages that may wait for a slow reader; the log is then read at his speed.
 _MAX_WAITING_PAGES = 2
+MAX_NEWEST = 10_000
+# Characters; with its events' sentences a page remains a message that every client takes.
+_MAX_SENTENCE = 1000
+_SAID_AT_ONCE = 200
 
 
 class EventLogApi(pb_grpc.EventLogServiceServicer):
@@ -40,10 +46,14 @@ class EventLogApi(pb_grpc.EventLogServiceServicer):
         matching = _filter(request.filter, principal)
         _check_range(request)
         first, last = await self._range(request)
+        if request.newest and first <= last:
+            first = await newest_from(self._kernel.pool, first, last, matching, request.newest)
         # Says at once where the range begins, which a caller who named a time does not know.
         yield pb.ReadEventsResponse(scanned_position=first - 1)
         async for page in scan(self._kernel.pool, first, last, matching, pb.ReadEventsResponse):
             self._kernel.shell.check_still_valid(principal)
+            if request.with_sentences:
+                await _say(page.events)
             # Also without an event: the caller sees that it goes on.
             yield page
 
@@ -89,9 +99,21 @@ class EventLogApi(pb_grpc.EventLogServiceServicer):
                         continue
                     page = pb.TailEventsResponse(scanned_position=tail.scanned)
                 silent_s = 0.0
+                if request.with_sentences:
+                    await _say(page.events)
                 yield page
         finally:
             await settle(reader)
+
+
+async def _say(records: Sequence[EventRecord]) -> None:
+    """Put the sentences into the records. Times in them are UTC: where the reader is, is not known here."""
+    for number, record in enumerate(records, 1):
+        said = sentence(record, UTC)
+        record.sentence = said if len(said) <= _MAX_SENTENCE else said[: _MAX_SENTENCE - 1] + "…"
+        if number % _SAID_AT_ONCE == 0:
+            # Other calls get their turn.
+            await asyncio.sleep(0)
 
 
 def _tell_why(reader: "asyncio.Task[None]") -> None:
@@ -150,6 +172,8 @@ def _check_range(request: pb.ReadEventsRequest) -> None:
     for field in ("from_ms", "to_ms"):
         if getattr(request, field) < 0:
             raise InvalidField(field, getattr(request, field), "a moment is Unix milliseconds, above zero")
+    if not 0 <= request.newest <= MAX_NEWEST:
+        raise InvalidField("newest", request.newest, f"it must be from 1 to {MAX_NEWEST}, or 0 for all of the range")
     if request.to_ms and request.to_ms <= request.from_ms:
         raise InvalidField("to_ms", request.to_ms, f"it must be later than from_ms {request.from_ms}")
 

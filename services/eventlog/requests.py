@@ -21,3 +21,22 @@ async def answered(connection: Connection | Pool, request: Request) -> bytes | N
         raise RequestIdReused(request.request_id)
     response: bytes = row["response"]
     return response
+
+
+async def first_answer(connection: Connection, request: Request) -> bytes | None:
+    """As `answered`, in a transaction: it waits for a request under way with the same id, and others wait for it."""
+    await connection.execute(
+        "select pg_advisory_xact_lock(hashtextextended($1 || ' ' || $2, 7301))", request.subject, request.request_id
+    )
+    return await answered(connection, request)
+
+
+async def keep_answer(connection: Connection, request: Request, answer: bytes) -> None:
+    """In the transaction that does what was asked for."""
+    await connection.execute(
+        "insert into eventlog.requests (subject, request_id, request_hash, response) values ($1, $2, $3, $4)",
+        request.subject,
+        request.request_id,
+        request.content_sha256,
+        answer,
+    )

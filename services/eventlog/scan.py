@@ -19,6 +19,9 @@ _WINDOW = 20_000
 # The envelope's usual share of a record: ids, names and the payload's type.
 _ENVELOPE_BYTES = 256
 
+# How far back the newest events of a range are looked for: a filter that fits next to nothing must not read all of it.
+MOST_BACK = 200_000
+
 # Of streams.
 KINDS = ("runner", "job", "workspace")
 
@@ -37,17 +40,23 @@ from (
 where upto - octet_length(payload) - {_ENVELOPE_BYTES} < {PAGE_BYTES}
 order by position
 """
-_IN_WINDOW = _SELECT.format(
-    wanted="($3 = '' or workspace_id = $3) and (cardinality($4::text[]) = 0 or type = any($4)) "
-    "and ($5 = '' or stream_kind = $5) and ($6 = '' or stream_id = $6)",
-    order="position",
+_FITS = (
+    "($3 = '' or workspace_id = $3) and (cardinality($4::text[]) = 0 or type = any($4)) "
+    "and ($5 = '' or stream_kind = $5) and ($6 = '' or stream_id = $6)"
 )
+_IN_WINDOW = _SELECT.format(wanted=_FITS, order="position")
 # Within a stream the versions rise with the positions, and the index on them finds a stream of few events at once.
-_OF_STREAM = _SELECT.format(
-    wanted="stream_id = $6 and stream_kind = $5 and ($3 = '' or workspace_id = $3) "
-    "and (cardinality($4::text[]) = 0 or type = any($4))",
-    order="stream_version",
+_FITS_STREAM = (
+    "stream_id = $6 and stream_kind = $5 and ($3 = '' or workspace_id = $3) "
+    "and (cardinality($4::text[]) = 0 or type = any($4))"
 )
+_OF_STREAM = _SELECT.format(wanted=_FITS_STREAM, order="stream_version")
+
+_POSITIONS = (
+    "select position from eventlog.events where position between $1 and $2 and {wanted} order by {order} limit $7"
+)
+_NEWEST_IN_WINDOW = _POSITIONS.format(wanted=_FITS, order="position desc")
+_NEWEST_OF_STREAM = _POSITIONS.format(wanted=_FITS_STREAM, order="stream_version desc")
 
 Response = TypeVar("Response", ReadEventsResponse, TailEventsResponse)
 
@@ -60,9 +69,7 @@ async def scan(
     The next page is read while this one is used, and no connection is held in between, so a slow reader holds up
     nothing. Raises asyncpg's connection errors.
     """
-    kind = matching.stream_kind
-    if matching.stream_id and not kind:
-        kind = await _only_kind(pool, matching.stream_id)
+    kind = await _kind(pool, matching)
     through_stream = bool(matching.stream_id and kind)
     select, window = (_OF_STREAM, last) if through_stream else (_IN_WINDOW, _WINDOW)
     chosen = (matching.workspace_id, list(matching.types), kind, matching.stream_id)
@@ -86,6 +93,35 @@ async def scan(
         if ahead is not None:
             ahead.cancel()
             await asyncio.gather(ahead, return_exceptions=True)
+
+
+async def newest_from(pool: Pool, first: int, last: int, matching: Filter, count: int) -> int:
+    """Where to begin so that first ≤ position ≤ last holds the `count` newest that match, and no more.
+
+    It looks at MOST_BACK positions at most, but for one stream at all of them: what comes out may hold fewer, and
+    nothing is known then of what lies before it. Raises asyncpg's connection errors.
+    """
+    kind = await _kind(pool, matching)
+    chosen = (matching.workspace_id, list(matching.types), kind, matching.stream_id)
+    if matching.stream_id and kind:
+        rows = await pool.fetch(_NEWEST_OF_STREAM, first, last, *chosen, count)
+        return rows[-1]["position"] if len(rows) == count else first
+    first = max(first, last - MOST_BACK + 1)
+    while last >= first:
+        begin = max(first, last - _WINDOW + 1)
+        rows = await pool.fetch(_NEWEST_IN_WINDOW, begin, last, *chosen, count)
+        count -= len(rows)
+        if count == 0:
+            return int(rows[-1]["position"])
+        last = begin - 1
+    return first
+
+
+async def _kind(pool: Pool, matching: Filter) -> str:
+    """The kind that is asked for; that of the stream that is asked for, where no other stream has its id."""
+    if matching.stream_id and not matching.stream_kind:
+        return await _only_kind(pool, matching.stream_id)
+    return matching.stream_kind
 
 
 async def _only_kind(pool: Pool, stream_id: str) -> str:

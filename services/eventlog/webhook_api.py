@@ -9,6 +9,7 @@ from google.protobuf.message import Message
 from protos.eventlog.v1 import eventlog_pb2 as pb
 from protos.eventlog.v1 import eventlog_pb2_grpc as pb_grpc
 from services.eventlog import webhook_store as store
+from services.eventlog.requests import first_answer, keep_answer
 from services.eventlog.webhook_target import checked_url
 from services.ids import new_secret
 from services.postgres import Connection, Pool
@@ -97,11 +98,11 @@ class WebhookApi(pb_grpc.WebhookServiceServicer):
         """Act in a transaction; a repeat of the request gets the first answer, which must hold no secret."""
         identity = identity_of(request, request_id)
         async with self._pool.acquire() as connection, connection.transaction():
-            if identity is not None and (stored := await store.first_answer(connection, identity)) is not None:
+            if identity is not None and (stored := await first_answer(connection, identity)) is not None:
                 return answer_type.FromString(stored), True
             answer = await act(connection, caller().workspace_id)
             if identity is not None:
-                await store.keep_answer(connection, identity, answer.SerializeToString())
+                await keep_answer(connection, identity, answer.SerializeToString())
         self._changed()
         return answer, False
 

@@ -7,9 +7,7 @@ from typing import TypeVar
 from google.protobuf.message import Message
 
 from protos.eventlog.v1.eventlog_pb2 import EventRecord, Webhook
-from services.eventlog.append import Request
 from services.eventlog.catalogue import COLUMNS, EventRow
-from services.eventlog.requests import answered
 from services.eventlog.webhook_message import TYPES
 from services.postgres import Connection, Pool, Record
 
@@ -132,27 +130,6 @@ async def replay(connection: Connection, workspace_id: str, from_position: int) 
         "last_failure = '', next_try_at = null where workspace_id = $1",
         workspace_id,
         from_position - 1,
-    )
-
-
-async def first_answer(connection: Connection, request: Request) -> bytes | None:
-    """The stored answer to this request, which waits for one under way with the same id.
-
-    Raises RequestIdReused where the id was used for another content.
-    """
-    await connection.execute(
-        "select pg_advisory_xact_lock(hashtextextended($1 || ' ' || $2, 7301))", request.subject, request.request_id
-    )
-    return await answered(connection, request)
-
-
-async def keep_answer(connection: Connection, request: Request, answer: bytes) -> None:
-    await connection.execute(
-        "insert into eventlog.requests (subject, request_id, request_hash, response) values ($1, $2, $3, $4)",
-        request.subject,
-        request.request_id,
-        request.content_sha256,
-        answer,
     )
 
 

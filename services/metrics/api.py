@@ -9,7 +9,7 @@ from protos.metrics.v1 import metrics_pb2_grpc as pb_grpc
 from services.metrics.attempts import Register
 from services.metrics.hub import Hub
 from services.metrics.log_search import Search
-from services.metrics.logs import LogSpool, lines_after, log_spools, start_of_tail, starts
+from services.metrics.logs import lines_after, log_spools, start_of_tail, starts
 from services.metrics.query import (
     HIGHEST_STEP,
     LOWEST_STEP,
@@ -137,7 +137,8 @@ class MetricsApi(pb_grpc.MetricsServiceServicer):
         search = _search(request.search)
         await self._register.check_job(request.job_id, principal)
         spools = await log_spools(self._pool, request.job_id)
-        begins = starts(spools, await self._skipped(spools, request.from_line, request.tail, search))
+        skip = await start_of_tail(self._pool, spools, request.tail, search) if request.tail else 0
+        begins = starts(spools, max(request.from_line - 1, skip))
         left = request.max_lines or _EVERY
         for spool in spools:
             async for lines in lines_after(self._pool, spool, begins[spool.spool_id], spool.lines, search):
@@ -147,17 +148,14 @@ class MetricsApi(pb_grpc.MetricsServiceServicer):
                 if left <= 0:
                     return
 
-    async def _skipped(self, spools: list[LogSpool], from_line: int, tail: int, search: Search) -> int:
-        skip = await start_of_tail(self._pool, spools, tail, search) if tail else 0
-        return max(from_line - 1, skip)
-
     async def WatchLogs(
         self,
         request: pb.WatchLogsRequest,
         context: grpc.aio.ServicerContext[pb.WatchLogsRequest, pb.WatchLogsResponse],
     ) -> AsyncIterator[pb.WatchLogsResponse]:
         principal = caller()
-        _not_negative("tail", request.tail)
+        for field in ("from_line", "tail"):
+            _not_negative(field, getattr(request, field))
         search = _search(request.search)
         await self._register.check_job(request.job_id, principal)
         seen: dict[int, int] | None = None
@@ -166,9 +164,11 @@ class MetricsApi(pb_grpc.MetricsServiceServicer):
             nonlocal seen
             spools = await log_spools(self._pool, request.job_id)
             if seen is None:
-                seen = starts(spools, await self._skipped(spools, 0, request.tail, search))
+                skip = await start_of_tail(self._pool, spools, request.tail, search) if request.tail else 0
+                seen = starts(spools, skip)
             for spool in spools:
-                async for lines in lines_after(self._pool, spool, seen.get(spool.spool_id, 0), spool.lines, search):
+                after = max(seen.get(spool.spool_id, 0), request.from_line - 1 - spool.before)
+                async for lines in lines_after(self._pool, spool, after, spool.lines, search):
                     yield pb.WatchLogsResponse(lines=lines)
                 seen[spool.spool_id] = spool.lines
 

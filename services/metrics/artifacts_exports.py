@@ -1,19 +1,19 @@
 """Exports: asked for by people, handed to a box that is connected, level-triggered."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 import structlog
 
 from protos.metrics.v1 import artifact_pb2 as pb
-from services.eventlog.append import RequestIdReused
+from services.eventlog.requests import answered, first_answer, keep_answer
 from services.ids import new_id
 from services.metrics.artifacts_claims import CLAIM_MS, Waiting, takers
-from services.metrics.artifacts_rows import CHECKPOINT, PENDING, READY
+from services.metrics.artifacts_rows import CHECKPOINT, PENDING, READY, read_artifact
 from services.metrics.artifacts_saved import Checkpoints, Saved
-from services.postgres import LOST, Record
+from services.postgres import LOST, Connection, Record
 from services.rpc.credentials import Principal
 from services.rpc.errors import InvalidField, NotFound, Unavailable
 from services.rpc.kernel import Kernel
@@ -51,21 +51,39 @@ class Exports:
         if request.kind not in _NAMES:
             raise InvalidField("kind", request.kind, "an export is ONNX or SAFETENSORS")
         identity = identity_of(request, request.request_id)
-        if identity is not None and (row := await self._asked(identity.subject, identity.request_id)) is not None:
-            if row["request_sha256"] != identity.content_sha256:
-                raise RequestIdReused(identity.request_id)
-            return row
+        if identity is not None and (first := await answered(self._pool, identity)) is not None:
+            return await self._row_of(first)
         saved = await self._checkpoints.find(request.job_id, request.checkpoint)
         if saved is None:
             what = request.checkpoint or f"of {request.job_id}"
             raise NotFound("checkpoint", what, "`tether jobs checkpoints JOB` shows those that there are")
+        async with self._pool.acquire() as connection, connection.transaction():
+            first = await first_answer(connection, identity) if identity is not None else None
+            if first is None:
+                row = await self._make(connection, request, saved, principal.workspace_id)
+                answer = pb.ExportModelResponse(artifact=pb.Artifact(artifact_id=row["artifact_id"]))
+                first = answer.SerializeToString()
+                if identity is not None:
+                    await keep_answer(connection, identity, first)
+        self._woken.set()
+        return await self._row_of(first)
+
+    async def _row_of(self, first: bytes) -> Record:
+        """What the first answer told, as it is now."""
+        row = await read_artifact(self._pool, pb.ExportModelResponse.FromString(first).artifact.artifact_id)
+        assert row is not None  # rows stay
+        return row
+
+    async def _make(
+        self, connection: Connection, request: pb.ExportModelRequest, saved: Saved, workspace_id: str
+    ) -> Record:
         for _ in range(_TRIES):
-            await self._pool.execute(
+            await connection.execute(
                 "insert into metrics.artifacts (artifact_id, workspace_id, job_id, attempt_id, kind, name, message, "
-                "step, created_at_ms, checkpoint, asked_by, request_id, request_sha256) "
-                "values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) on conflict do nothing",
+                "step, created_at_ms, checkpoint) "
+                "values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) on conflict do nothing",
                 new_id("af"),
-                principal.workspace_id,
+                workspace_id,
                 request.job_id,
                 saved.attempt_id,
                 request.kind,
@@ -74,31 +92,11 @@ class Exports:
                 saved.step,
                 self._kernel.clock.now_ms(),
                 saved.name,
-                principal.subject,
-                identity.request_id if identity is not None else "",
-                identity.content_sha256 if identity is not None else b"",
             )
-            if (row := await self._same(saved, request.kind)) is not None:
-                self._woken.set()
+            if (row := await _same(connection, saved, request.kind)) is not None:
                 return row
             # The one that was in the way has failed meanwhile.
         raise Unavailable("the same export has just failed; ask again")
-
-    async def _asked(self, subject: str, request_id: str) -> Record | None:
-        return await self._pool.fetchrow(
-            "select * from metrics.artifacts where asked_by = $1 and request_id = $2", subject, request_id
-        )
-
-    async def _same(self, saved: Saved, kind: int) -> Record | None:
-        """The export of this checkpoint that is made or being made; the one just asked for where there was none."""
-        return await self._pool.fetchrow(
-            "select * from metrics.artifacts where attempt_id = $1 and checkpoint = $2 and kind = $3 "
-            "and state = any($4::smallint[])",
-            saved.attempt_id,
-            saved.name,
-            kind,
-            [PENDING, READY],
-        )
 
     async def watch(self, principal: Principal) -> AsyncIterator[pb.WatchExportsResponse]:
         """What this box is to make, each once, until cancelled. Raises BadCredentials when its key is withdrawn."""
@@ -143,8 +141,8 @@ class Exports:
 
     async def _hand_out(self) -> None:
         boxes = {runner: box.workspace_id for runner, box in self._boxes.items()}
-        rows = {row["artifact_id"]: row for row in await self._waiting(sorted(set(boxes.values())))}
         now_ms = self._kernel.clock.now_ms()
+        rows = {row["artifact_id"]: row for row in await self._waiting(boxes, now_ms)}
         orders: dict[str, list[pb.ExportOnBox]] = {runner: [] for runner in boxes}
         for artifact_id, runner in takers([_waiting(row) for row in rows.values()], boxes, now_ms).items():
             row = rows[artifact_id]
@@ -170,7 +168,11 @@ class Exports:
         )
         return done == "UPDATE 1"
 
-    async def _waiting(self, workspaces: list[str]) -> list[Record]:
+    async def _waiting(self, boxes: Mapping[str, str], now_ms: int) -> list[Record]:
+        """Those that one of the boxes can make or makes (as `takers` decides it), oldest first.
+
+        What no box here can make may wait for days, and must not keep the others waiting.
+        """
         return await self._pool.fetch(
             "select a.*, t.runner_id as origin, s.sha256 as checkpoint_sha256, c.artifact_id as checkpoint_artifact_id "
             "from metrics.artifacts a join metrics.attempts t using (attempt_id) "
@@ -178,13 +180,29 @@ class Exports:
             "left join metrics.artifacts c on c.kind = $1 and c.attempt_id = a.attempt_id "
             "and c.name = a.checkpoint and c.state = $2 "
             "where a.state = $3 and a.kind <> 1 and a.workspace_id = any($4::text[]) "
-            "order by a.created_at_ms limit $5",
+            "and (a.claimed_by = any($5::text[]) or ((a.claimed_by = '' or a.claimed_until_ms <= $6) "
+            "and (t.runner_id = any($5) or c.artifact_id is not null))) "
+            "order by a.created_at_ms limit $7",
             CHECKPOINT,
             READY,
             PENDING,
-            workspaces,
+            sorted(set(boxes.values())),
+            list(boxes),
+            now_ms,
             _MOST_AT_ONCE,
         )
+
+
+async def _same(connection: Connection, saved: Saved, kind: int) -> Record | None:
+    """The export of this checkpoint that is made or being made; the one just asked for where there was none."""
+    return await connection.fetchrow(
+        "select * from metrics.artifacts where attempt_id = $1 and checkpoint = $2 and kind = $3 "
+        "and state = any($4::smallint[])",
+        saved.attempt_id,
+        saved.name,
+        kind,
+        [PENDING, READY],
+    )
 
 
 def _waiting(row: Record) -> Waiting:

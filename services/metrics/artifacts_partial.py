@@ -71,9 +71,19 @@ class Partial:
 
     def close(self) -> None:
         with self._lock:
+            self._close()
+
+    def discard(self) -> None:
+        """Remove the file, which nobody needs any more; one that another stream has taken over stays."""
+        with self._lock:
             if self._descriptor >= 0:
-                os.close(self._descriptor)
-                self._descriptor = -1
+                self.path.unlink(missing_ok=True)
+                self._close()
+
+    def _close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
 
     def _check_open(self) -> None:
         if self._descriptor < 0:

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import fsspec
+import grpc
 from fsspec.implementations.local import LocalFileSystem
 
-from services.rpc.errors import Unavailable
+from protos.common.v1 import errors_pb2
+from services.rpc.errors import Refused, Unavailable
 from services.rpc.settings import StartRefused
 
 CHUNK_BYTES = 256 << 10
@@ -29,6 +31,20 @@ class StoreFailed(Unavailable):
     def __init__(self, what: str, error: BaseException) -> None:
         self.cause = " ".join(str(getattr(error, "strerror", None) or error or type(error).__name__).split())[:200]
         super().__init__(f"the platform's artifact store does not {what} at the moment ({self.cause}); try again later")
+
+
+class FileLost(Refused):
+    """What the platform has is in its store; a restored platform may have another one, or one without the file."""
+
+    code = grpc.StatusCode.NOT_FOUND
+
+    def __init__(self, key: str) -> None:
+        name = key.rsplit("/", 1)[-1]
+        super().__init__(
+            f"the file of {name} is not in the platform's artifact store any more; put it back from a backup of the "
+            "store, or take it from the box that made it, if that still has it",
+            errors_pb2.NotFound(kind="file", id=key[:200]),
+        )
 
 
 class Store:
@@ -69,13 +85,21 @@ class Store:
         await self._try("remove the file", lambda: self._remove(self._path(key)))
 
     async def read(self, key: str, offset: int) -> AsyncIterator[bytes]:
-        """The file's bytes from `offset` on, in chunks of at most 256 KiB. Raises StoreFailed."""
-        opened = await self._try("give the file", lambda: self._open(self._path(key), offset))
+        """The file's bytes from `offset` on, in chunks of at most 256 KiB. Raises FileLost, StoreFailed."""
+        opened = await self._give(key, lambda: self._open(self._path(key), offset))
         try:
-            while chunk := await self._try("give the file", lambda: opened.read(CHUNK_BYTES)):
+            while chunk := await self._give(key, lambda: opened.read(CHUNK_BYTES)):
                 yield chunk
         finally:
             self.soon(opened.close)
+
+    async def _give(self, key: str, work: Callable[[], T]) -> T:
+        try:
+            return await self._try("give the file", work)
+        except StoreFailed as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                raise FileLost(key) from error
+            raise
 
     async def _try(self, what: str, work: Callable[[], T]) -> T:
         try:

@@ -33,6 +33,8 @@ class Sweeper:
         self._url, self._pool, self._clock, self._appender = url, pool, clock, appender
         self._store, self._folder = store, folder
         self._told = ""
+        # Artifacts whose files the store did not remove: the others come before them.
+        self._stuck: set[str] = set()
 
     async def run(self) -> None:
         await lead(self._url, "metrics.artifacts", self._work)
@@ -42,9 +44,9 @@ class Sweeper:
             # Raises where the leadership is lost together with its connection.
             await connection.fetchval("select 1")
             try:
+                await self._give_up()
                 await self._drop()
                 await self._clear()
-                await self._give_up()
                 self._told = ""
             except (StoreFailed, LogUnavailable) as error:
                 if str(error) != self._told:
@@ -72,14 +74,28 @@ class Sweeper:
                 )
 
     async def _clear(self) -> None:
+        """Raises StoreFailed, after the others, where one file cannot be removed."""
         rows = await self._pool.fetch(
-            "select * from metrics.artifacts where state = $1 and file_left limit $2", REMOVED, _MOST_AT_ONCE
+            "select * from metrics.artifacts where state = $1 and file_left "
+            "order by artifact_id = any($2::text[]) limit $3",
+            REMOVED,
+            list(self._stuck),
+            _MOST_AT_ONCE,
         )
+        failed: StoreFailed | None = None
         for row in rows:
-            await self._store.remove(key_of(row))
+            try:
+                await self._store.remove(key_of(row))
+            except StoreFailed as error:
+                failed = error
+                self._stuck.add(row["artifact_id"])
+                continue
             await self._pool.execute(
                 "update metrics.artifacts set file_left = false where artifact_id = $1", row["artifact_id"]
             )
+            self._stuck.discard(row["artifact_id"])
+        if failed is not None:
+            raise failed
 
     async def _give_up(self) -> None:
         await self._pool.execute(

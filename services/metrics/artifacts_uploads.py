@@ -72,12 +72,17 @@ class Upload:
         self.finishing: asyncio.Task[None] | None = None
 
     @property
+    def stored(self) -> bool:
+        """An earlier stream has brought it into the store."""
+        return bool(self.row["state"] == READY)
+
+    @property
     def offset(self) -> int:
-        return self.partial.offset
+        return int(self.row["bytes"]) if self.stored else self.partial.offset
 
     @property
     def complete(self) -> bool:
-        return self.partial.complete
+        return self.stored or self.partial.complete
 
     async def write(self, chunk: bytes) -> None:
         """Raises InvalidField, Superseded, StoreFailed."""
@@ -235,27 +240,39 @@ class Uploads:
         upload = Upload(row, partial, self._store)
         self._open[artifact_id] = upload
         try:
+            # The one before may have stored it since the row was read.
+            upload.row = await self.now(row)
             yield upload
         finally:
-            self._store.soon(partial.close)
-            if self._open.get(artifact_id) is upload:
-                del self._open[artifact_id]
+            if upload.finishing is None or upload.finishing.done():
+                self._forget(upload)
+            else:
+                # The caller has gone away in the middle of it: until it is done nobody else may write the file.
+                upload.finishing.add_done_callback(lambda _done: self._forget(upload))
+
+    def _forget(self, upload: Upload) -> None:
+        self._store.soon(upload.partial.close)
+        if self._open.get(upload.row["artifact_id"]) is upload:
+            del self._open[upload.row["artifact_id"]]
 
     async def finish(self, upload: Upload, principal: Principal) -> Record:
         """Check the whole file, store it and say so. Raises InvalidField, Superseded, StoreFailed, LogUnavailable."""
-        if (await self.now(upload.row))["state"] != READY:
-            try:
-                await self._store.run(upload.partial.check)
-            except Closed:
-                raise Superseded from None
-            except Damaged as error:
-                rule = f"what came has {error.found}; it was thrown away, send the file again"
-                raise InvalidField("sha256", upload.row["sha256"], rule) from None
-            except OSError as error:
-                raise StoreFailed("take the file", error) from None
-            # A caller who goes away in the middle of it does not leave it half done.
-            upload.finishing = asyncio.ensure_future(self._store_it(upload, principal.subject, correlation_id()))
-            await asyncio.shield(upload.finishing)
+        row = await self.now(upload.row)
+        if row["state"] == READY:
+            await self._store.run(upload.partial.discard)
+            return row
+        try:
+            await self._store.run(upload.partial.check)
+        except Closed:
+            raise Superseded from None
+        except Damaged as error:
+            rule = f"what came has {error.found}; it was thrown away, send the file again"
+            raise InvalidField("sha256", upload.row["sha256"], rule) from None
+        except OSError as error:
+            raise StoreFailed("take the file", error) from None
+        # A caller who goes away in the middle of it does not leave it half done.
+        upload.finishing = asyncio.ensure_future(self._store_it(upload, principal.subject, correlation_id()))
+        await asyncio.shield(upload.finishing)
         return await self.now(upload.row)
 
     async def _store_it(self, upload: Upload, actor: str, correlation: str) -> None:

@@ -2,14 +2,13 @@
 
 from protos.metrics.v1.ingest_pb2 import Evaluation, TrainingFacts
 from protos.metrics.v1.preview_pb2 import Prediction, PreviewImage
-from services.metrics.history import TRAIN_LOSS, Curve, History
-from services.metrics.query import list_series, query
+from services.metrics.curves import read_curves
+from services.metrics.history import TRAIN_LOSS, History
+from services.metrics.query import list_series
 from services.postgres import Pool
 
 # Of all evaluations in one response; the newest that fit are told.
 _MAX_LIST_BYTES = 12 << 20
-# Of a series that advice follows from: with a sample each 5 s the whole of the first 2 h 46 min.
-_HISTORY_POINTS = 2000
 _SYSTEM_SERIES = ("utilization_percent", "memory_used_bytes")
 
 # Evaluations e of spools s of the job $1 that count.
@@ -82,9 +81,11 @@ async def facts(pool: Pool, job_id: str, spool_id: int | None = None) -> Trainin
 
 async def history(pool: Pool, job_id: str) -> History:
     """All that advice follows from; facts that were not told are empty."""
-    there = await list_series(pool, job_id)
-    names = {row.name for row in there if row.name == TRAIN_LOSS or row.name.endswith(_SYSTEM_SERIES)}
+    names = {
+        row.name
+        for row in await list_series(pool, job_id)
+        if row.name == TRAIN_LOSS or row.name.endswith(_SYSTEM_SERIES)
+    }
     async with pool.acquire() as connection, connection.transaction(readonly=True):
-        series = await query(connection, job_id, sorted(names), _HISTORY_POINTS) if names else []
-    curves = {one.name: Curve.of(one.steps, one.values) for one in series}
+        curves = await read_curves(connection, job_id, sorted(names)) if names else {}
     return History(await facts(pool, job_id) or TrainingFacts(), await evaluations(pool, job_id), curves)

@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,31 +25,75 @@ PRIMARY = {
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """A series by step; both arrays have the same length."""
+    """A series as means of runs of its points; the arrays have the same length. A short series has a run a point."""
 
+    # Of each run's last point.
     steps: Integers
+    # Means of the finite values, and how many those are; not-a-number where a run has none.
     values: Floats
+    counts: Integers
+    # The largest finite value; minus infinity where there is none.
+    highest: float
+    # Step and value of the first point that is not finite.
+    broken: tuple[int, float] | None
 
     @classmethod
-    def of(cls, steps: Sequence[int], values: Sequence[float]) -> "Curve":
-        return cls(np.array(steps, np.int64), np.array(values, np.float64))
+    def of(cls, steps: npt.ArrayLike, values: npt.ArrayLike, width: int = 1) -> "Curve":
+        """Runs of `width` points, the last one of those that are left."""
+        at, told = np.asarray(steps, np.int64), np.asarray(values, np.float64)
+        starts = np.arange(0, len(told), width)
+        finite = np.isfinite(told)
+        counts = np.add.reduceat(finite, starts, dtype=np.int64)
+        sums = np.add.reduceat(np.where(finite, told, 0.0), starts)
+        means = np.divide(sums, counts, out=np.full(len(starts), np.nan), where=counts > 0)
+        first = int(finite.argmin()) if not finite.all() else None
+        return cls(
+            at[np.minimum(starts + width, len(told)) - 1],
+            means,
+            counts,
+            float(told[finite].max(initial=-np.inf)),
+            None if first is None else (int(at[first]), float(told[first])),
+        )
+
+    @classmethod
+    def joined(cls, curves: "Sequence[Curve]") -> "Curve":
+        """One after another; at least one."""
+        return cls(
+            np.concatenate([curve.steps for curve in curves]),
+            np.concatenate([curve.values for curve in curves]),
+            np.concatenate([curve.counts for curve in curves]),
+            max(curve.highest for curve in curves),
+            next((curve.broken for curve in curves if curve.broken is not None), None),
+        )
+
+    def points_after(self, step: int) -> int:
+        """How many finite points there are."""
+        return int(self.counts[self.steps > step].sum())
+
+    def mean_after(self, step: int) -> float:
+        """Mean of the finite points; not-a-number where there are none."""
+        return self._mean(self.steps > step)
 
     def mean_within(self, after: int, up_to: int) -> float:
-        """Mean of the finite values with after < step ≤ up_to; not-a-number where there are none."""
-        chosen = self.values[(self.steps > after) & (self.steps <= up_to)]
-        chosen = chosen[np.isfinite(chosen)]
-        return float(chosen.mean()) if len(chosen) else float("nan")
+        """Mean of the finite points with after < step ≤ up_to; not-a-number where there are none."""
+        return self._mean((self.steps > after) & (self.steps <= up_to))
 
     def in_bins(self, bins: int) -> tuple[Integers, Floats]:
-        """Last step and mean of so many runs of equal length."""
+        """Last step and mean of so many parts of equal length."""
         parts = np.array_split(np.arange(len(self.values)), bins)
         steps = np.array([self.steps[part[-1]] for part in parts], np.int64)
-        return steps, np.array([self.values[part].mean() for part in parts])
+        return steps, np.array([self._mean(part) for part in parts])
+
+    def _mean(self, chosen: npt.NDArray[Any]) -> float:
+        counts = self.counts[chosen]
+        # A run without any counts nothing, and its mean is none.
+        sums = np.where(counts > 0, self.values[chosen] * counts, 0.0)
+        return float(sums.sum() / counts.sum()) if counts.any() else float("nan")
 
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """One training: what it told of itself, its evaluations by step, and its series, reduced."""
+    """One training: what it told of itself, its evaluations by step, and its series."""
 
     facts: TrainingFacts
     evaluations: Sequence[Evaluation]

@@ -71,6 +71,11 @@ def replaced_from(rows: Sequence[SeriesRow]) -> dict[int, int]:
     return found
 
 
+def last_counting(rows: Sequence[SeriesRow]) -> dict[int, int]:
+    """Series id → the last step that no later attempt has made again; as `replaced_from`."""
+    return {series_id: step - 1 for series_id, step in replaced_from(rows).items()}
+
+
 async def query(
     connection: Connection,
     job_id: str,
@@ -89,9 +94,9 @@ async def query(
         return []
     max_points = max(min(max_points, MAX_RESPONSE_POINTS // len({row.name for row in wanted})), MIN_POINTS)
     parts: dict[int, Points] = {}
-    replaced = replaced_from(wanted)
-    async for series_id, chunks in _blocks(connection, [row.series_id for row in wanted], from_step, to_step):
-        last_step = min(to_step, replaced.get(series_id, HIGHEST_STEP) - 1) if series_id in replaced else to_step
+    last_steps = last_counting(wanted)
+    async for series_id, chunks in blocks(connection, [row.series_id for row in wanted], from_step, to_step):
+        last_step = min(to_step, last_steps.get(series_id, HIGHEST_STEP))
         parts[series_id] = await _fold(parts.get(series_id), chunks, max_points, from_step, last_step)
     found: dict[str, list[Points]] = {}
     for row in wanted:
@@ -100,7 +105,7 @@ async def query(
     return [reduce(concatenate(points), max_points).to_proto(name) for name, points in found.items()]
 
 
-async def _blocks(
+async def blocks(
     connection: Connection, series_ids: list[int], from_step: int, to_step: int
 ) -> AsyncIterator[tuple[int, list[Chunk]]]:
     """The chunks that reach into the range, series by series, each series' by first step, a block at a time."""

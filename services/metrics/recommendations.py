@@ -5,8 +5,8 @@ Sources of the thresholds: a validation loss above its lowest ("generalization l
 Prechelt, Early Stopping - But When? (1998), whose strictest classes stop at 5 % and less, we speak at 10 %; that a
 class with a tenth of another's examples suffers is from Buda, Maki & Mazurowski
 (https://arxiv.org/abs/1710.05381), where harm begins between ratios of 10 and 100; several evaluations without
-progress are torch's ReduceLROnPlateau; 60 % of the VRAM is what our own `auto` batch size aims at. The other bounds are
-our own choice, wide enough that a training that goes well hears nothing.
+progress are torch's ReduceLROnPlateau. The other bounds are our own choice, wide enough that a training that goes well
+hears nothing.
 """
 
 from collections.abc import Callable, Sequence
@@ -51,23 +51,18 @@ def recommendations(history: History) -> list[pb.Recommendation]:
 def _diverged(history: History) -> pb.Recommendation | None:
     """A loss that is not a number, or infinite."""
     curve = history.curves.get(TRAIN_LOSS)
-    losses = [] if curve is None else [(TRAIN_LOSS, curve.steps, curve.values)]
-    told = [one for one in history.evaluations if LOSS in one.metrics]
-    losses.append((LOSS, np.array([one.step for one in told]), np.array([one.metrics[LOSS] for one in told])))
-    for name, steps, values in losses:
-        broken = np.flatnonzero(~np.isfinite(values))
-        if len(broken):
-            step = int(steps[broken[0]])
-            return pb.Recommendation(
-                kind=pb.RECOMMENDATION_KIND_LEARNING_RATE_TOO_HIGH,
-                finding=f"The loss is not a number any more from step {step:,} on.",
-                advice=f"Stop it, and train again with a tenth of the learning rate{_now(history)}.",
-                evidence=[
-                    pb.Evidence(name=name, value=float(values[broken[0]]), step=step),
-                    *_learning_rate(history),
-                ],
-            )
-    return None
+    found = [(TRAIN_LOSS, *curve.broken)] if curve is not None and curve.broken is not None else []
+    told = [(LOSS, one.step, one.metrics[LOSS]) for one in history.evaluations if LOSS in one.metrics]
+    found += [one for one in told if not np.isfinite(one[2])]
+    if not found:
+        return None
+    name, step, value = found[0]
+    return pb.Recommendation(
+        kind=pb.RECOMMENDATION_KIND_LEARNING_RATE_TOO_HIGH,
+        finding=f"The loss is not a number any more from step {step:,} on.",
+        advice=f"Stop it, and train again with a tenth of the learning rate{_now(history)}.",
+        evidence=[pb.Evidence(name=name, value=value, step=step), *_learning_rate(history)],
+    )
 
 
 def _learning_rate_too_high(history: History) -> pb.Recommendation | None:

@@ -133,7 +133,7 @@ def job_of(record: EventRecord) -> Job:
     event = JobSubmitted.FromString(record.payload.value)
     dataset, architecture = event.spec.dataset, event.spec.architecture
     workflow = event.spec.workflow_id or f"{dataset.dataset_id}/{architecture.architecture_id}"
-    workflow_name = f"{dataset.name} · {architecture.architecture_id}"
+    workflow_name = event.spec.workflow_name or f"{dataset.name} · {architecture.architecture_id}"
     return Job(record.workspace_id, record.position, event.name, record.actor, workflow, workflow_name)
 
 

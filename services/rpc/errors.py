@@ -30,11 +30,16 @@ class InvalidField(Refused):
     code = grpc.StatusCode.INVALID_ARGUMENT
 
     def __init__(self, field: str, value: object, rule: str) -> None:
+        self.field, self.value, self.rule = field, value, rule
         shown = str(value)
         shown = shown if len(shown) <= 60 else f"{shown[:60]}… ({len(shown)} characters)"
         super().__init__(
             f"{field} is {shown!r}, but {rule}", errors_pb2.InvalidField(field=field, value=str(value)[:200], rule=rule)
         )
+
+    def below(self, root: str) -> "InvalidField":
+        """The same of a message inside of the request: a field is named from the request's root."""
+        return InvalidField(f"{root}.{self.field}", self.value, self.rule)
 
 
 class OtherWorkspace(Refused):
@@ -123,6 +128,9 @@ _CODES: dict[type[Message], grpc.StatusCode] = {
     errors_pb2.QuotaUsedUp: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors_pb2.HeldByAnotherInstallation: grpc.StatusCode.PERMISSION_DENIED,
     errors_pb2.NotFound: grpc.StatusCode.NOT_FOUND,
+    errors_pb2.AlreadyExists: grpc.StatusCode.ALREADY_EXISTS,
+    errors_pb2.LimitExceeded: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors_pb2.RevisedMeanwhile: grpc.StatusCode.ABORTED,
     errors_pb2.InvalidField: grpc.StatusCode.INVALID_ARGUMENT,
 }
 

@@ -6,6 +6,9 @@ _ADMIN = frozenset({"admin"})
 _LOG = frozenset({"analyst", "admin", "operator"})
 _RUNNER = frozenset({"runner"})
 _OPERATOR = frozenset({"operator"})
+_PERSON = _ALL - _OPERATOR
+# Whoever calls, with a token or without one.
+_OPEN = frozenset({"nobody"})
 
 ROLES: dict[str, frozenset[str]] = {
     "/tether.eventlog.v1.EventLogService/ReadEvents": _LOG,
@@ -20,6 +23,9 @@ ROLES: dict[str, frozenset[str]] = {
     "/tether.scheduler.v1.AccessService/RevokeToken": _ADMIN,
     "/tether.scheduler.v1.AccessService/EraseTokenName": _ADMIN,
     "/tether.scheduler.v1.AccessService/ListTokens": _ADMIN,
+    "/tether.scheduler.v1.AccessService/CreateSignInCode": _PERSON,
+    "/tether.scheduler.v1.AccessService/SignIn": _OPEN,
+    "/tether.scheduler.v1.AccessService/SignOut": _PERSON,
     "/tether.scheduler.v1.AccessService/WhoAmI": _ALL | _RUNNER,
     "/tether.scheduler.v1.RunnerService/CreateRunner": _ADMIN,
     "/tether.scheduler.v1.RunnerService/GetRunner": _ALL,
@@ -30,6 +36,11 @@ ROLES: dict[str, frozenset[str]] = {
     "/tether.scheduler.v1.RunnerService/RegenerateSecretKey": _ADMIN,
     "/tether.scheduler.v1.RunnerService/UninstallRunner": _ADMIN | _RUNNER,
     "/tether.scheduler.v1.RunnerSessionService/Connect": _RUNNER,
+    "/tether.scheduler.v1.WorkflowService/CreateWorkflow": _WRITE,
+    "/tether.scheduler.v1.WorkflowService/ReviseWorkflow": _WRITE,
+    "/tether.scheduler.v1.WorkflowService/GetWorkflow": _ALL,
+    "/tether.scheduler.v1.WorkflowService/ListWorkflows": _ALL,
+    "/tether.scheduler.v1.WorkflowService/DeleteWorkflow": _WRITE,
     "/tether.scheduler.v1.WorkflowService/RegisterDataset": _WRITE,
     "/tether.scheduler.v1.WorkflowService/ListDatasets": _ALL,
     "/tether.scheduler.v1.WorkflowService/CheckDataset": _WRITE,

@@ -25,6 +25,10 @@ _OPTIONS = [
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
+    # Calls that begin in one instant wait for a moment until they are taken up; gRPC's default turns some of a thousand
+    # away, and a fleet that comes back is ten thousand.
+    ("grpc.server.max_pending_requests", 100_000),
+    ("grpc.server.max_pending_requests_hard_limit", 100_000),
     # A second server on the same port must fail, not share it.
     ("grpc.so_reuseport", 0),
 ]

@@ -26,46 +26,20 @@ class StartRefused(Exception):
     """The process cannot start; the message is the one sentence that its operator sees."""
 
 
-class ServiceSettings(BaseSettings):
-    """What every service needs. Order of precedence: command line, environment, TOML file, default."""
+class ListenSettings(BaseSettings):
+    """What every server needs. Order of precedence: command line, environment, TOML file, default."""
 
     model_config = SettingsConfigDict(
         env_prefix="TETHER_", extra="ignore", cli_kebab_case=True, hide_input_in_errors=True
     )
 
-    postgres_url: str = Field(description="PostgreSQL, as the service's own role: postgresql://role:password@host/db")
-    nats_url: str = Field(
-        "", description="NATS, nats://user:password@host:port; empty: everything comes from PostgreSQL"
-    )
     listen: str = Field("127.0.0.1:0", description="host:port to serve on; port 0 takes a free one")
-    operator_token_sha256: str = Field("", description="SHA-256 of the operator's token, 64 hexadecimal digits")
     insecure: bool = Field(False, description="allow an address that is not loopback although there is no TLS")
-
-    @field_validator("postgres_url")
-    @classmethod
-    def _postgres_url(cls, value: str) -> str:
-        if not value.startswith(("postgresql://", "postgres://")):
-            raise ValueError("it must begin with postgresql://")
-        return value
-
-    @field_validator("operator_token_sha256")
-    @classmethod
-    def _digest(cls, value: str) -> str:
-        if value and (len(value) != 64 or any(c not in "0123456789abcdef" for c in value)):
-            raise ValueError("it must be 64 hexadecimal digits in lower case")
-        return value
 
     @field_validator("listen")
     @classmethod
     def _address(cls, value: str) -> str:
-        host, colon, port = value.rpartition(":")
-        if not colon or not host or not port.isdigit() or int(port) > 65535:
-            raise ValueError("it must be host:port with a port from 0 to 65535")
-        return value
-
-    @property
-    def operator_sha256(self) -> bytes | None:
-        return bytes.fromhex(self.operator_token_sha256) or None
+        return host_and_port(value)
 
     @classmethod
     def settings_customise_sources(
@@ -81,7 +55,43 @@ class ServiceSettings(BaseSettings):
         return (init_settings, env_settings, *toml)
 
 
-Settings = TypeVar("Settings", bound=ServiceSettings)
+class ServiceSettings(ListenSettings):
+    """What every service needs besides."""
+
+    postgres_url: str = Field(description="PostgreSQL, as the service's own role: postgresql://role:password@host/db")
+    nats_url: str = Field(
+        "", description="NATS, nats://user:password@host:port; empty: everything comes from PostgreSQL"
+    )
+    operator_token_sha256: str = Field("", description="SHA-256 of the operator's token, 64 hexadecimal digits")
+
+    @field_validator("postgres_url")
+    @classmethod
+    def _postgres_url(cls, value: str) -> str:
+        if not value.startswith(("postgresql://", "postgres://")):
+            raise ValueError("it must begin with postgresql://")
+        return value
+
+    @field_validator("operator_token_sha256")
+    @classmethod
+    def _digest(cls, value: str) -> str:
+        if value and (len(value) != 64 or any(c not in "0123456789abcdef" for c in value)):
+            raise ValueError("it must be 64 hexadecimal digits in lower case")
+        return value
+
+    @property
+    def operator_sha256(self) -> bytes | None:
+        return bytes.fromhex(self.operator_token_sha256) or None
+
+
+def host_and_port(value: str) -> str:
+    """The address as it was given. Raises ValueError where it is none."""
+    host, colon, port = value.rpartition(":")
+    if not colon or not host or not port.isdigit() or int(port) > 65535:
+        raise ValueError("it must be host:port with a port from 0 to 65535")
+    return value
+
+
+Settings = TypeVar("Settings", bound=ListenSettings)
 
 
 def load(model: type[Settings], program: str) -> Settings:

@@ -14,13 +14,14 @@ from services.clock import Clock
 from services.eventlog.append import Conflict, LogUnavailable, RequestIdReused
 from services.ids import new_id
 from services.postgres import LOST
-from services.rpc.credentials import Directory, Principal
+from services.rpc.credentials import NOBODY, Directory, Principal
 from services.rpc.errors import BadCredentials, InvalidField, RoleRequired, Unavailable, code_of, to_status
 from services.rpc.roles import ROLES
 
 _log = structlog.get_logger()
 _principal: ContextVar[Principal] = ContextVar("principal")
 _correlation: ContextVar[str] = ContextVar("correlation")
+_NOBODY = Principal(NOBODY, "", NOBODY, b"")
 
 # Open to everyone: what any gRPC client needs to look around.
 _OPEN = ("/grpc.health.v1.Health/", "/grpc.reflection.")
@@ -69,19 +70,32 @@ class Shell(grpc.aio.ServerInterceptor):
         _correlation.set(
             given if 0 < len(given) <= 64 and given.isascii() and given.isprintable() else new_id("jb")[3:]
         )
+        allowed = ROLES.get(method, frozenset())
+        if NOBODY in allowed:
+            _principal.set(_NOBODY)
+            return
         scheme, _, secret = str(values.get("authorization", "")).partition(" ")
         if scheme.lower() != "bearer" or not secret:
             raise BadCredentials("missing", "this call needs a token: send metadata `authorization: Bearer <token>`")
+        if secret.startswith("tc_"):
+            raise BadCredentials("sign_in_code", "this is a sign-in code, which opens the page once and is no token")
         principal = self._directory.find(secret, self._clock.now_ms())
         if principal is None:
             await self._catch_up()
             principal = self._directory.find(secret, self._clock.now_ms())
         if principal is None:
             raise BadCredentials("unknown", "this token is unknown, revoked or expired; ask an admin for a new one")
-        allowed = ROLES.get(method, frozenset())
         if principal.role not in allowed:
             raise RoleRequired(method, principal.role, sorted(allowed))
         _principal.set(principal)
+
+    async def behind_code(self, code: str) -> Principal | None:
+        """Whom a sign-in code lets in; None where it is unknown, used or expired."""
+        found = self._directory.find_code(code, self._clock.now_ms())
+        if found is None:
+            await self._catch_up()
+            found = self._directory.find_code(code, self._clock.now_ms())
+        return found
 
     def still_valid(self, principal: Principal, now_ms: int | None = None) -> bool:
         """Whether an open stream may go on; ask each `RECHECK_S`. `now_ms`: where many are asked about at once."""

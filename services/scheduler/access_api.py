@@ -1,7 +1,6 @@
-"""AccessService: workspaces and tokens."""
+"""AccessService: workspaces, tokens, and signing in on the page."""
 
 from collections.abc import Sequence
-from typing import TypeAlias
 
 import grpc
 
@@ -15,18 +14,20 @@ from services.ids import new_id, new_secret, sha256
 from services.rpc.errors import InvalidField, LimitExceeded, NotFound, checked_name
 from services.rpc.shell import caller
 from services.scheduler.commands import Commands, Decision
-from services.scheduler.domain.workspace import Token, Workspace
-from services.scheduler.names import TokenNames
+from services.scheduler.domain.token import CODE, MAX_TOKENS, TOKEN, Token, counted, ends_with
+from services.scheduler.domain.workspace import Workspace
+from services.scheduler.names import TokenNames, name_of
+from services.scheduler.sign_in import SignIns
 from services.scheduler.store import Store
 from services.scheduler.views import token_view
 
-MAX_TOKENS = 1000
 _FIRST_TOKEN = "first admin"
 
 
 class AccessApi(pb_grpc.AccessServiceServicer):
-    def __init__(self, commands: Commands, store: Store, names: TokenNames, clock: Clock) -> None:
+    def __init__(self, commands: Commands, store: Store, names: TokenNames, clock: Clock, sign_ins: SignIns) -> None:
         self._commands, self._store, self._names, self._clock = commands, store, names, clock
+        self._sign_ins = sign_ins
 
     async def CreateWorkspace(
         self,
@@ -75,9 +76,12 @@ class AccessApi(pb_grpc.AccessServiceServicer):
 
         async def decide() -> Decision:
             workspace = await self._workspace()
-            if sum(not t.revoked for t in workspace.tokens.values()) >= MAX_TOKENS:
-                raise LimitExceeded("tokens per workspace", MAX_TOKENS + 1, MAX_TOKENS, "revoke one that is not used")
-            return _append(workspace, token)
+            known = counted(workspace.tokens, TOKEN, self._clock.now_ms())
+            if known >= MAX_TOKENS:
+                raise LimitExceeded("tokens per workspace", known + 1, MAX_TOKENS, "revoke one that is not used")
+            # Other services append to this stream too, and nothing of theirs touches tokens: no version is expected.
+            append = StreamAppend("workspace", workspace.workspace_id, None, [token])
+            return Decision(workspace.workspace_id, [append])
 
         def respond(records: Sequence[EventRecord]) -> pb.CreateTokenResponse:
             view = _view(token, records[-1])
@@ -106,7 +110,11 @@ class AccessApi(pb_grpc.AccessServiceServicer):
                 raise NotFound("token", request.token_id, "see `tether tokens list`")
             if token.revoked:
                 return Decision("", [])
-            return _append(workspace, TokenRevoked(token_id=request.token_id))
+            # Who signed in with it on the page must be out with it, whoever signs in at this moment.
+            ended = [request.token_id, *ends_with(workspace.tokens, request.token_id, self._clock.now_ms())]
+            events = [TokenRevoked(token_id=token_id) for token_id in ended]
+            append = StreamAppend("workspace", workspace.workspace_id, workspace.version, events)
+            return Decision(workspace.workspace_id, [append])
 
         def respond(records: Sequence[EventRecord]) -> pb.RevokeTokenResponse:
             return pb.RevokeTokenResponse(position=records[-1].position if records else 0)
@@ -132,20 +140,48 @@ class AccessApi(pb_grpc.AccessServiceServicer):
     ) -> pb.ListTokensResponse:
         workspace = await self._workspace()
         names = await self._names.of(workspace.workspace_id)
-        tokens = [token_view(token, names.get(token.token_id, "")) for token in workspace.tokens.values()]
-        return pb.ListTokensResponse(tokens=tokens)
+        now_ms = self._clock.now_ms()
+        shown = [
+            token
+            for token in workspace.tokens.values()
+            if token.kind == TOKEN or (token.kind != CODE and token.living(now_ms))
+        ]
+        return pb.ListTokensResponse(tokens=[token_view(token, name_of(token, names)) for token in shown])
+
+    async def CreateSignInCode(
+        self,
+        request: pb.CreateSignInCodeRequest,
+        context: "grpc.aio.ServicerContext[pb.CreateSignInCodeRequest, pb.CreateSignInCodeResponse]",
+    ) -> pb.CreateSignInCodeResponse:
+        return await self._sign_ins.create_code(request)
+
+    async def SignIn(
+        self, request: pb.SignInRequest, context: "grpc.aio.ServicerContext[pb.SignInRequest, pb.SignInResponse]"
+    ) -> pb.SignInResponse:
+        return await self._sign_ins.sign_in(request)
+
+    async def SignOut(
+        self, request: pb.SignOutRequest, context: "grpc.aio.ServicerContext[pb.SignOutRequest, pb.SignOutResponse]"
+    ) -> pb.SignOutResponse:
+        await self._sign_ins.sign_out()
+        return pb.SignOutResponse()
 
     async def WhoAmI(
         self, request: pb.WhoAmIRequest, context: "grpc.aio.ServicerContext[pb.WhoAmIRequest, pb.WhoAmIResponse]"
     ) -> pb.WhoAmIResponse:
         who = caller()
         workspace = await self._store.workspace(who.workspace_id) if who.workspace_id else None
+        token = workspace.tokens.get(who.token_id) if workspace is not None else None
+        name = name_of(token, await self._names.of(who.workspace_id)) if token is not None else ""
         return pb.WhoAmIResponse(
             kind=who.subject.partition(":")[0],
             subject_id=who.subject_id,
             workspace_id=who.workspace_id,
             workspace_name=workspace.name if workspace is not None else "",
             role=getattr(Role, f"ROLE_{who.role.upper()}", Role.ROLE_UNSPECIFIED),
+            expires_at_ms=who.expires_at_ms,
+            name=name,
+            now_ms=self._clock.now_ms(),
         )
 
     async def _workspace(self) -> Workspace:
@@ -153,14 +189,6 @@ class AccessApi(pb_grpc.AccessServiceServicer):
         if workspace is None:
             raise NotFound("workspace", caller().workspace_id)
         return workspace
-
-
-Append: TypeAlias = TokenCreated | TokenRevoked
-
-
-def _append(workspace: Workspace, event: Append) -> Decision:
-    # Other services append to this stream too, and nothing of theirs touches tokens: no version is expected.
-    return Decision(workspace.workspace_id, [StreamAppend("workspace", workspace.workspace_id, None, [event])])
 
 
 def _token_created(role: Role.ValueType, expires_at_ms: int, secret: str) -> TokenCreated:

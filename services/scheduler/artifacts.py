@@ -15,9 +15,19 @@ from services.scheduler.domain.refusals import NoCheckpoint
 from services.scheduler.serde import load
 from services.scheduler.store import Store
 
-# By job; jobs without any are not in it.
-OfJobs: TypeAlias = dict[str, list[Artifact]]
 _AT_ONCE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """Checkpoints of one job that the platform has. `version` rises with each event of any that it ever had."""
+
+    there: Sequence[Artifact] = ()
+    version: int = 0
+
+
+# By job; jobs that never had any are not in it.
+OfJobs: TypeAlias = dict[str, Stored]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,17 +63,31 @@ class Artifacts:
             await self._store.fold_again(("artifact", row["id"]) for row in rows[first : first + _AT_ONCE])
 
     async def of(self, jobs: Sequence[Job]) -> OfJobs:
-        """Checkpoints of the jobs that were ever stored, removed ones too."""
+        """What the platform has of the jobs' checkpoints."""
         wanted = [job.job_id for job in jobs if job.checkpoints]
         if not wanted:
             return {}
-        rows = await self._pool.fetch(
-            "select job_id, state from scheduler.artifacts where is_checkpoint and job_id = any($1::text[])", wanted
+        # First the versions: what changes in between is told once more, not left out.
+        versions = await self._pool.fetch(
+            "select job_id, sum(version)::bigint as version from scheduler.artifacts "
+            "where is_checkpoint and job_id = any($1::text[]) group by job_id",
+            wanted,
         )
-        found: OfJobs = {}
+        rows = await self._pool.fetch(
+            "select job_id, state from scheduler.artifacts where is_checkpoint and there and job_id = any($1::text[])",
+            wanted,
+        )
+        there: dict[str, list[Artifact]] = {}
         for row in rows:
-            found.setdefault(row["job_id"], []).append(load(row["state"], Artifact))
-        return found
+            there.setdefault(row["job_id"], []).append(load(row["state"], Artifact))
+        return {row["job_id"]: Stored(there.get(row["job_id"], ()), row["version"]) for row in versions}
+
+    async def at(self, job: Job, position: int) -> list[Artifact]:
+        """Checkpoints of the job that the platform had when the log ended there."""
+        rows = await self._pool.fetch(
+            "select state from scheduler.artifacts where is_checkpoint and job_id = $1", job.job_id
+        )
+        return [one for row in rows if (one := load(row["state"], Artifact)).there_at(position)]
 
     async def find(self, job: Job, name: str, *, newest: bool) -> Found:
         """The checkpoint of this name; without one the newest, or the best where there is one.
@@ -72,8 +96,7 @@ class Artifacts:
         """
         if not job.checkpoints:
             raise NoCheckpoint(job.job_id, job.state, job.origin.job_id if job.origin is not None else "")
-        there = [one for one in (await self.of([job])).get(job.job_id, ()) if one.there]
-        known = checkpoints.located(job, there)
+        known = checkpoints.located(job, (await self.of([job])).get(job.job_id, Stored()).there)
         if name:
             chosen = next((one for one in known if one.name == name), None)
             if chosen is None:

@@ -31,6 +31,7 @@ from services.scheduler.commands import Commands
 from services.scheduler.contacts import Contacts
 from services.scheduler.directives import Directives
 from services.scheduler.job_api import JobApi
+from services.scheduler.job_lists import complete
 from services.scheduler.lease import Lease
 from services.scheduler.names import TokenNames
 from services.scheduler.past import Past
@@ -41,6 +42,7 @@ from services.scheduler.runner_api import RunnerApi
 from services.scheduler.session_api import RunnerSessionApi
 from services.scheduler.session_driver import SessionDriver
 from services.scheduler.sessions import Sessions
+from services.scheduler.sign_in import SignIns
 from services.scheduler.store import Store
 from services.scheduler.timers import Timers
 from services.scheduler.workflow_api import WorkflowApi
@@ -53,7 +55,10 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 class Settings(ServiceSettings):
     """Settings of the scheduler."""
 
-    ingest_address: str = Field("", description="where agents send metrics, host:port; empty: where their session is")
+    ingest_address: str = Field(
+        "",
+        description="where agents send metrics, host:port; empty, or by the gateway: where their session is",
+    )
     window_ms: int = Field(900_000, ge=1_000, le=86_400_000, description="how long a training may be cut off, ms")
     lease_ms: int = Field(
         15_000, ge=1_000, le=60_000, description="after this long without a sign a scheduler process counts as gone, ms"
@@ -61,6 +66,12 @@ class Settings(ServiceSettings):
     rebuild: bool = Field(False, description="drop the read models at the start and fold them again from the log")
     architectures_file: Path = Field(ARCHITECTURES, description="TOML catalogue of model architectures")
     rates_file: Path = Field(RATES, description="TOML table of GPU multipliers")
+    sign_in_code_ms: int = Field(
+        600_000, ge=1_000, le=3_600_000, description="how long a code that opens the page may be used, ms"
+    )
+    sign_in_ms: int = Field(
+        43_200_000, ge=60_000, le=2_592_000_000, description="how long a sign-in on the page is valid, ms"
+    )
 
 
 class Scheduler:
@@ -81,6 +92,15 @@ class Scheduler:
             settings.postgres_url, "scheduler", kernel.clock, project=self.store.project, on_commit=self._committed
         )
         commands = Commands(kernel.pool, self.store, self.appender)
+        sign_ins = SignIns(
+            commands,
+            self.store,
+            self.names,
+            kernel.shell,
+            kernel.clock,
+            settings.sign_in_code_ms,
+            settings.sign_in_ms,
+        )
         past = Past(kernel.pool, self.queries, rates)
         self.actions = Actions(self.store, self.artifacts, commands, kernel.clock, rates, replica, settings.window_ms)
         self.lease = Lease(kernel.pool, kernel.clock, replica, settings.lease_ms)
@@ -109,7 +129,7 @@ class Scheduler:
         self.mounts: Sequence[Mount] = [
             (
                 add_AccessServiceServicer_to_server,
-                AccessApi(commands, self.store, self.names, kernel.clock),
+                AccessApi(commands, self.store, self.names, kernel.clock, sign_ins),
                 "tether.scheduler.v1.AccessService",
             ),
             (
@@ -129,7 +149,7 @@ class Scheduler:
             ),
             (
                 add_WorkflowServiceServicer_to_server,
-                WorkflowApi(commands, self.store, self.queries, self.sessions, architectures, rates),
+                WorkflowApi(kernel, commands, self.store, self.queries, self.sessions, architectures, rates),
                 "tether.scheduler.v1.WorkflowService",
             ),
             (
@@ -186,6 +206,8 @@ async def serve(settings: Settings, stopping: asyncio.Event) -> None:
     if settings.rebuild:
         async with kernel.pool.acquire() as connection:
             _log.info("read models rebuilt", position=await rebuild(connection, kernel.pool))
+    if completed := await complete(kernel.pool):
+        _log.info("jobs of an older version can be filtered now", jobs=completed)
     await notice_replaced_log(kernel.pool)
     scheduler = Scheduler(kernel, settings)
     await scheduler.names.adopt()

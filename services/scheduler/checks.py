@@ -1,6 +1,7 @@
 """The settings that people choose, checked before anything is decided on them."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from google.protobuf.message import Message
 
@@ -18,9 +19,10 @@ from protos.training.v1.training_pb2 import (
     Schedule,
     Task,
     WeightsSource,
+    Workflow,
 )
 from services.rpc.errors import InvalidField
-from services.scheduler.domain.placement import AUTO_BATCH
+from services.scheduler.domain.placement import AUTO_BATCH, with_defaults
 
 _Range = tuple[float, float]
 
@@ -74,23 +76,33 @@ _MAX_WEIGHTS_NAME = 200
 
 
 def check_settings(request: SubmitJobRequest) -> None:
-    """Raises InvalidField for the first setting that makes no sense."""
-    _check_ranges("hyperparameters", request.hyperparameters, _HYPERPARAMETERS)
+    """The Training Settings. Raises InvalidField for the first one that makes no sense."""
     _check_ranges("checkpoint_strategy", request.checkpoint_strategy, _STRATEGY)
-    _check_ranges("augmentations", request.augmentations, _AUGMENTATIONS, zero="to leave it out")
     check_limits(request.limits)
-    for group, name, kind in (
-        ("hyperparameters", "optimizer", Optimizer),
-        ("hyperparameters", "schedule", Schedule),
-        ("hyperparameters", "precision", Precision),
-        ("checkpoint_strategy", "policy", CheckpointPolicy),
-        ("weights", "source", WeightsSource),
-    ):
-        value = getattr(getattr(request, group), name)
-        if value not in kind.values():
-            prefix = kind.keys()[0].removesuffix("UNSPECIFIED")
-            names = ", ".join(one.removeprefix(prefix).lower() for one in kind.keys()[1:])
-            raise InvalidField(f"{group}.{name}", value, f"it must be one of: {names}")
+    _check_choice("checkpoint_strategy", "policy", request.checkpoint_strategy, CheckpointPolicy)
+
+
+def check_workflow(
+    workflow: Workflow, dataset: Dataset, architecture: Architecture, architectures: Mapping[str, Architecture]
+) -> None:
+    """What a training is made of, saved or not, as far as no other job needs to be looked at. Raises InvalidField."""
+    _check_ranges("hyperparameters", workflow.hyperparameters, _HYPERPARAMETERS)
+    _check_ranges("augmentations", workflow.augmentations, _AUGMENTATIONS, zero="to leave it out")
+    _check_choice("hyperparameters", "optimizer", workflow.hyperparameters, Optimizer)
+    _check_choice("hyperparameters", "schedule", workflow.hyperparameters, Schedule)
+    _check_choice("hyperparameters", "precision", workflow.hyperparameters, Precision)
+    _check_choice("weights", "source", workflow.weights, WeightsSource)
+    _check_task(dataset, architecture, architectures)
+    _check_weights(workflow.weights, architecture)
+    _check_batch(with_defaults(workflow.hyperparameters, architecture))
+
+
+def _check_choice(group: str, name: str, settings: Message, kind: Any) -> None:
+    value = getattr(settings, name)
+    if value not in kind.values():
+        prefix = kind.keys()[0].removesuffix("UNSPECIFIED")
+        names = ", ".join(one.removeprefix(prefix).lower() for one in kind.keys()[1:])
+        raise InvalidField(f"{group}.{name}", value, f"it must be one of: {names}")
 
 
 def check_limits(limits: Limits) -> None:
@@ -110,7 +122,7 @@ def _check_ranges(group: str, settings: Message, ranges: Mapping[str, _Range], z
             raise InvalidField(f"{group}.{name}", f"{value:g}" if isinstance(value, float) else value, rule)
 
 
-def check_batch(hyper: Hyperparameters) -> None:
+def _check_batch(hyper: Hyperparameters) -> None:
     """A batch has at least one image for each of its parts; `hyper` has its defaults filled in. Raises InvalidField."""
     # An automatic batch is below zero.
     if 0 < hyper.batch_size < hyper.accumulate_batches:
@@ -118,7 +130,7 @@ def check_batch(hyper: Hyperparameters) -> None:
         raise InvalidField("hyperparameters.accumulate_batches", hyper.accumulate_batches, rule)
 
 
-def check_task(dataset: Dataset, chosen: Architecture, architectures: Mapping[str, Architecture]) -> None:
+def _check_task(dataset: Dataset, chosen: Architecture, architectures: Mapping[str, Architecture]) -> None:
     """What the dataset shows is what the architecture learns. Raises InvalidField naming the architectures that fit."""
     format_ = dataset.format or DatasetFormat.DATASET_FORMAT_IMAGE_FOLDER
     task = _TASK_OF.get(format_, Task.TASK_UNSPECIFIED)
@@ -133,10 +145,11 @@ def check_task(dataset: Dataset, chosen: Architecture, architectures: Mapping[st
     raise InvalidField("architecture_id", chosen.architecture_id, rule)
 
 
-def check_weights(weights: InitialWeights, architecture: Architecture) -> None:
-    """What does not need to look at other jobs. Raises InvalidField."""
-    if len(weights.name) > _MAX_WEIGHTS_NAME or not weights.name.isprintable():
-        raise InvalidField("weights.name", weights.name, f"it has 1 to {_MAX_WEIGHTS_NAME} printable characters")
+def _check_weights(weights: InitialWeights, architecture: Architecture) -> None:
+    """Raises InvalidField."""
+    for field, name in (("weights.name", weights.name), ("weights.checkpoint.name", weights.checkpoint.name)):
+        if len(name) > _MAX_WEIGHTS_NAME or not name.isprintable():
+            raise InvalidField(field, name, f"it has 1 to {_MAX_WEIGHTS_NAME} printable characters")
     pretrained = weights.source == WeightsSource.WEIGHTS_SOURCE_PRETRAINED
     if weights.name and not pretrained:
         raise InvalidField("weights.name", weights.name, "a name belongs to pretrained weights only; set their source")

@@ -57,16 +57,18 @@ class Commands:
         answer_type: type[Answer],
         decide: Callable[[], Awaitable[Decision]],
         respond: Callable[[Sequence[EventRecord]], Answer],
+        actor: str = "",
     ) -> tuple[Answer, bool]:
         """Run a caller's mutating request once: a repeat of its id gets the first answer.
 
-        `respond` makes the answer from the appended records and must hold no secret. Returns the answer and whether it
-        is a repeat. Raises RequestIdReused where the id was used for another content.
+        `respond` makes the answer from the appended records and must hold no secret. `actor`: where it is not the
+        caller's subject. Returns the answer and whether it is a repeat. Raises RequestIdReused where the id was used
+        for another content.
         """
         identity = identity_of(request, request_id)
         if identity is not None and (stored := await answered(self._pool, identity)) is not None:
             return answer_type.FromString(stored), True
-        done = await self._run(caller().subject, decide, correlation_id(), identity, respond)
+        done = await self._run(actor or caller().subject, decide, correlation_id(), identity, respond)
         if done is None:
             return respond([]), False
         if done.repeated is not None:

@@ -1,5 +1,6 @@
 """JobService: submit, resume, watch and stop trainings."""
 
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TypeAlias
@@ -18,16 +19,18 @@ from services.rpc.errors import InvalidField, NotFound
 from services.rpc.kernel import Kernel
 from services.rpc.shell import caller
 from services.rpc.watch import Hub, Told
+from services.scheduler import job_filter
 from services.scheduler.actions import still
-from services.scheduler.artifacts import Artifacts, Found, OfJobs
-from services.scheduler.checks import check_family
+from services.scheduler.artifacts import Artifacts, Found, OfJobs, Stored
 from services.scheduler.commands import Commands, Decision
 from services.scheduler.domain import attempt, placement
 from services.scheduler.domain.job import Job, evolve
 from services.scheduler.domain.placement import Rates
 from services.scheduler.domain.refusals import JobNotOver
 from services.scheduler.domain.runner import Runner
-from services.scheduler.domain.workspace import Exhaustion
+from services.scheduler.domain.workspace import Exhaustion, Workspace
+from services.scheduler.job_lists import Wanted
+from services.scheduler.making import architecture_of, dataset_of, job_of, made_of, weights_of, workspace_of
 from services.scheduler.past import Past
 from services.scheduler.queries import Queries
 from services.scheduler.store import Store, envelope_of
@@ -35,6 +38,7 @@ from services.scheduler.submission import MAX_TEXT, first_state, resumed, submit
 from services.scheduler.views import job_view
 
 _DEFAULT_PAGE, _MAX_PAGE = 100, 1000
+_POSITION = re.compile("[0-9]{1,18}")
 _NOT_OVER = (
     pb.JobState.JOB_STATE_QUEUED,
     pb.JobState.JOB_STATE_ASSIGNED,
@@ -76,33 +80,24 @@ class JobApi(pb_grpc.JobServiceServicer):
         request: pb.SubmitJobRequest,
         context: "grpc.aio.ServicerContext[pb.SubmitJobRequest, pb.SubmitJobResponse]",
     ) -> pb.SubmitJobResponse:
-        workspace_id = caller().workspace_id
-        architecture = self._architectures.get(request.architecture_id)
-        if architecture is None:
-            hint = f"there are {', '.join(self._architectures)}; see `tether train architectures`"
-            raise NotFound("architecture", request.architecture_id, hint)
-
-        async def propose(now_ms: int) -> Proposal:
-            workspace = await self._store.workspace(workspace_id)
-            dataset = workspace.dataset(request.dataset_id) if workspace is not None else None
-            if dataset is None:
-                raise NotFound("dataset", request.dataset_id, "see `tether datasets list`")
+        async def propose(workspace: Workspace, now_ms: int) -> Proposal:
+            workflow = made_of(request, workspace)
+            architecture = architecture_of(self._architectures, workflow.architecture_id)
+            dataset = dataset_of(workspace, workflow.dataset_id)
             chosen = await self._runner(request.runner_id) if request.runner_id else None
-            found, wanted = None, request.weights.checkpoint
-            if wanted.job_id:
-                earlier = await self._find(wanted.job_id)
-                check_family(earlier.job_id, earlier.spec.architecture, architecture)
-                found = await self._artifacts.find(earlier, wanted.name, newest=False)
-                chosen = await self._reader(found.reference, chosen, request.labels)
-            reference = found.reference if found is not None else None
-            event = submitted(request, dataset, architecture, self._architectures, reference, chosen, now_ms)
+            found, reference = None, None
+            if (earlier := await weights_of(self._store, workflow.weights, architecture)) is not None:
+                found = await self._artifacts.find(earlier, workflow.weights.checkpoint.name, newest=False)
+                reference = found.reference
+                chosen = await self._reader(reference, chosen, request.labels)
+            event = submitted(request, workflow, dataset, architecture, self._architectures, reference, chosen, now_ms)
             return event, chosen, found
 
         answer, _ = await self._commands.answer(
             request,
             request.request_id,
             pb.SubmitJobResponse,
-            self._placing(workspace_id, propose),
+            self._placing(propose),
             lambda records: pb.SubmitJobResponse(job=job_view(_fold(records)), position=records[-1].position),
         )
         return answer
@@ -112,7 +107,7 @@ class JobApi(pb_grpc.JobServiceServicer):
         request: pb.ResumeJobRequest,
         context: "grpc.aio.ServicerContext[pb.ResumeJobRequest, pb.ResumeJobResponse]",
     ) -> pb.ResumeJobResponse:
-        async def propose(now_ms: int) -> Proposal:
+        async def propose(_: Workspace, now_ms: int) -> Proposal:
             earlier = await self._find(request.job_id)
             if not earlier.over:
                 raise JobNotOver(earlier.job_id, earlier.state)
@@ -125,23 +120,21 @@ class JobApi(pb_grpc.JobServiceServicer):
             request,
             request.request_id,
             pb.ResumeJobResponse,
-            self._placing(caller().workspace_id, propose),
+            self._placing(propose),
             lambda records: pb.ResumeJobResponse(job=job_view(_fold(records)), position=records[-1].position),
         )
         return answer
 
-    def _placing(
-        self, workspace_id: str, propose: Callable[[int], Awaitable[Proposal]]
-    ) -> Callable[[], Awaitable[Decision]]:
-        """Decides on a new job: placed at once, or waiting where it may."""
+    def _placing(self, propose: Callable[[Workspace, int], Awaitable[Proposal]]) -> Callable[[], Awaitable[Decision]]:
+        """Decides on a new job of the caller's workspace: placed at once, or waiting where it may."""
+        workspace_id = caller().workspace_id
         job_id, attempt_id = new_id("jb"), new_id("at")
 
         async def decide() -> Decision:
             now_ms = self._kernel.clock.now_ms()
-            event, chosen, found = await propose(now_ms)
-            workspace = await self._store.workspace(workspace_id)
-            if workspace is None:
-                raise NotFound("workspace", workspace_id)
+            # Before what is made of it: a revision in between is a conflict.
+            workspace = await workspace_of(self._store)
+            event, chosen, found = await propose(workspace, now_ms)
             placement.refuse_exhausted(workspace, period_of(now_ms))
             candidates = [] if chosen is not None else await self._queries.runners(workspace_id)
             job = first_state(job_id, workspace_id, event)
@@ -173,8 +166,7 @@ class JobApi(pb_grpc.JobServiceServicer):
         """The job's own stream tells it; which files the platform had then is told by those of the artifacts."""
         job, as_of = await self._past.job(caller().workspace_id, request.job_id, request.as_of)
         await self._kernel.reached(as_of.position)
-        stored = (await self._artifacts.of([job])).get(job.job_id, ())
-        view = job_view(job, [one for one in stored if one.there_at(as_of.position)])
+        view = job_view(job, await self._artifacts.at(job, as_of.position))
         return pb.GetJobResponse(job=view, as_of_position=as_of.position, as_of_ms=as_of.at_ms)
 
     async def ListJobs(
@@ -186,14 +178,16 @@ class JobApi(pb_grpc.JobServiceServicer):
             raise InvalidField(
                 "page_size", request.page_size, f"it must be from 1 to {_MAX_PAGE}, or 0 for {_DEFAULT_PAGE}"
             )
-        if request.page_token and not request.page_token.isdigit():
+        if request.page_token and not _POSITION.fullmatch(request.page_token):
             raise InvalidField("page_token", request.page_token, "it must be the next_page_token of an earlier answer")
         before = int(request.page_token or 0)
-        found = await self._queries.jobs(caller().workspace_id, request.states, before, size + 1)
-        page = found[:size]
-        more = str(page[-1].position) if len(found) > size else ""
-        artifacts = await self._artifacts.of(page)
-        return pb.ListJobsResponse(jobs=[await self._view(job, artifacts) for job in page], next_page_token=more)
+        wanted = await job_filter.wanted(request, self._store, self._queries)
+        page = await self._queries.jobs(caller().workspace_id, wanted, before, size)
+        artifacts = await self._artifacts.of(page.jobs)
+        return pb.ListJobsResponse(
+            jobs=[await self._view(job, artifacts) for job in page.jobs],
+            next_page_token=str(page.next_before) if page.next_before else "",
+        )
 
     async def WatchJobs(
         self,
@@ -203,9 +197,9 @@ class JobApi(pb_grpc.JobServiceServicer):
         principal = caller()
         with self._hub.watch(principal.workspace_id) as watcher:
             if request.job_id:
-                jobs = [await self._find(request.job_id)]
+                jobs: Sequence[Job] = [await self._find(request.job_id)]
             else:
-                jobs = await self._queries.jobs(principal.workspace_id, _NOT_OVER, 0, _MAX_PAGE)
+                jobs = (await self._queries.jobs(principal.workspace_id, Wanted(_NOT_OVER), 0, _MAX_PAGE)).jobs
             told, artifacts = Told(), await self._artifacts.of(jobs)
             for known in jobs:
                 told.news(known.job_id, _version(known, artifacts))
@@ -240,12 +234,7 @@ class JobApi(pb_grpc.JobServiceServicer):
         return answer
 
     async def _find(self, job_id: str) -> Job:
-        """A job of the caller's workspace. Raises NotFound, for another workspace's as well."""
-        job = await self._store.job(job_id)
-        workspace_id = caller().workspace_id
-        if job is None or (workspace_id and job.workspace_id != workspace_id):
-            raise NotFound("job", job_id, "see `tether jobs list`")
-        return job
+        return await job_of(self._store, job_id)
 
     async def _runner(self, name_or_id: str) -> Runner:
         runner_id = await self._queries.runner_id(caller().workspace_id, name_or_id)
@@ -262,7 +251,7 @@ class JobApi(pb_grpc.JobServiceServicer):
         """`artifacts` are those of several jobs, where they were looked up together."""
         if artifacts is None:
             artifacts = await self._artifacts.of([job])
-        view = job_view(job, [one for one in artifacts.get(job.job_id, ()) if one.there])
+        view = job_view(job, artifacts.get(job.job_id, Stored()).there)
         if job.state == pb.JobState.JOB_STATE_QUEUED:
             view.queue_position = await self._queries.queue_position(job)
             view.waiting_for = placement.waits_for(
@@ -276,7 +265,7 @@ class JobApi(pb_grpc.JobServiceServicer):
 
 def _version(job: Job, artifacts: OfJobs) -> int:
     """Rises with every event that changes what is shown."""
-    return job.version + sum(one.version for one in artifacts.get(job.job_id, ()))
+    return job.version + artifacts.get(job.job_id, Stored()).version
 
 
 def _fold(records: Sequence[EventRecord]) -> Job:

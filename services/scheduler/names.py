@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from protos.events.v1.workspace_pb2 import TokenCreated
 from services.postgres import Connection, Pool
+from services.scheduler.domain.token import Token
 
 
 class TokenNames:
@@ -59,3 +60,12 @@ class TokenNames:
             token_id,
             workspace_id,
         )
+
+
+def name_of(token: Token, names: Mapping[str, str]) -> str:
+    """What people call a token. A sign-in has no name of its own: what is erased of the person's is gone with it."""
+    own = names.get(token.token_id)
+    if own is not None or not token.person:
+        return own or ""
+    person = names.get(token.person, "")
+    return f"{person} (page)" if person else ""

@@ -1,12 +1,12 @@
 """Lists over the scheduler's read models, always within one workspace."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from protos.scheduler.v1.job_pb2 import JobState
 from services.postgres import Pool
 from services.scheduler.domain.job import Job
-from services.scheduler.domain.kinds import State
 from services.scheduler.domain.runner import Runner
+from services.scheduler.job_lists import Page, Wanted, page_of
 from services.scheduler.serde import load
 
 
@@ -75,18 +75,9 @@ class Queries:
         )
         return [row["runner_id"] for row in rows]
 
-    async def jobs(self, workspace_id: str, states: Sequence[State], before_position: int, limit: int) -> list[Job]:
+    async def jobs(self, workspace_id: str, wanted: Wanted, before_position: int, size: int) -> Page:
         """Newest first, those submitted before a position (zero: all)."""
-        rows = await self._pool.fetch(
-            "select state from scheduler.jobs where ($1 = '' or workspace_id = $1) "
-            "and (cardinality($2::int[]) = 0 or state_code = any($2)) and ($3 = 0 or submitted_position < $3) "
-            "order by submitted_position desc limit $4",
-            workspace_id,
-            list(states),
-            before_position,
-            limit,
-        )
-        return [load(row["state"], Job) for row in rows]
+        return await page_of(self._pool, workspace_id, wanted, before_position, size)
 
     async def queued(self, limit: int) -> list[Job]:
         """Waiting jobs of all workspaces: those that are tried again, then the others by their submission."""

@@ -8,6 +8,7 @@ import grpc
 from protos.scheduler.v1 import session_pb2 as pb
 from protos.scheduler.v1 import session_pb2_grpc as pb_grpc
 from services.rpc.shell import caller, next_request, settle
+from services.rpc.through import came_through_gateway
 from services.scheduler.domain import stream
 from services.scheduler.session_driver import SessionDriver
 from services.scheduler.sessions import Session, Sessions
@@ -23,7 +24,7 @@ class RunnerSessionApi(pb_grpc.RunnerSessionServiceServicer):
         self._sessions, self._driver = sessions, driver
 
     async def Connect(self, requests: object, context: Context) -> None:  # type: ignore[override]
-        session = self._sessions.open(caller())
+        session = self._sessions.open(caller(), came_through_gateway(context))
         session.served_by = asyncio.current_task()
         reader = asyncio.create_task(self._read(session, context))
         try:

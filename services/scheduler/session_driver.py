@@ -69,7 +69,7 @@ class SessionDriver:
                     runner = await self._store.runner(session.runner_id)
                     assert runner is not None  # it has just connected
                     newest = runner.epoch == epoch
-                    connected = stream.Connected(self._welcome(runner, epoch), self._lease.valid, newest)
+                    connected = stream.Connected(self._welcome(session, runner, epoch), self._lease.valid, newest)
                     await self.take(session, connected)
                 case stream.Enter():
                     _log.info("a runner connected", runner_id=session.runner_id, epoch=session.state.epoch)
@@ -82,7 +82,7 @@ class SessionDriver:
                     await self._actions.disconnect(session.runner_id, epoch, last_contact_ms, reason)
                     await self.take(session, stream.Left())
 
-    def _welcome(self, runner: Runner, epoch: int) -> pb.Welcome:
+    def _welcome(self, session: Session, runner: Runner, epoch: int) -> pb.Welcome:
         return pb.Welcome(
             runner_id=runner.runner_id,
             runner_name=runner.name,
@@ -90,7 +90,8 @@ class SessionDriver:
             epoch=epoch,
             heartbeat_interval_ms=HEARTBEAT_INTERVAL_MS,
             platform_at_ms=self._clock.now_ms(),
-            ingest_address=self._ingest_address,
+            # The gateway that a box came through leads to the metrics service too; another address may not be reached.
+            ingest_address="" if session.through_gateway else self._ingest_address,
         )
 
     async def _report(self, session: Session, report: pb.Report) -> None:

@@ -39,10 +39,12 @@ class Session:
         "served_by",
         "state",
         "stuck",
+        "through_gateway",
     )
 
-    def __init__(self, principal: Principal, now_ms: int) -> None:
+    def __init__(self, principal: Principal, now_ms: int, through_gateway: bool) -> None:
         self.runner_id, self.principal = principal.subject_id, principal
+        self.through_gateway = through_gateway
         self.state = stream.opened(now_ms)
         # Why the stream ends with an error.
         self.refusal: Exception | None = None
@@ -112,8 +114,8 @@ class Sessions:
         self._open: set[Session] = set()
         self._of: dict[str, Session] = {}
 
-    def open(self, principal: Principal) -> Session:
-        session = Session(principal, self._clock.now_ms())
+    def open(self, principal: Principal, through_gateway: bool = False) -> Session:
+        session = Session(principal, self._clock.now_ms(), through_gateway)
         self._open.add(session)
         return session
 

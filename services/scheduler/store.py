@@ -11,6 +11,7 @@ from protos.eventlog.v1.eventlog_pb2 import EventRecord
 from services.eventlog.catalogue import payload_of
 from services.eventlog.read import read_stream
 from services.postgres import Connection, Pool
+from services.scheduler import job_lists
 from services.scheduler.domain import artifact as artifacts
 from services.scheduler.domain import job as jobs
 from services.scheduler.domain import runner as runners
@@ -71,6 +72,7 @@ _KINDS = {
             "runner_id": j.runner_id or j.requested_runner_id,
             "submitted_position": j.position,
             "waits_for_retry": j.waits_for_retry,
+            **job_lists.columns(j),
         },
     ),
     "artifact": _Kind(
@@ -78,7 +80,7 @@ _KINDS = {
         artifacts.evolve,
         "artifacts",
         "artifact_id",
-        lambda a: {"job_id": a.job_id, "is_checkpoint": a.kind == artifacts.CHECKPOINT},
+        lambda a: {"job_id": a.job_id, "is_checkpoint": a.kind == artifacts.CHECKPOINT, "there": a.there},
         shared=True,
     ),
 }

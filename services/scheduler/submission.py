@@ -13,9 +13,10 @@ from protos.training.v1.training_pb2 import (
     Limits,
     ResumeFrom,
     TrainingSpec,
+    Workflow,
 )
 from services.rpc.errors import InvalidField, checked_labels, checked_name
-from services.scheduler.checks import check_batch, check_limits, check_settings, check_task, check_weights
+from services.scheduler.checks import check_limits, check_settings, check_workflow
 from services.scheduler.domain.checkpoints import resume_from
 from services.scheduler.domain.job import Job, evolve
 from services.scheduler.domain.kinds import Envelope
@@ -29,6 +30,7 @@ _MINUTE_MS = 60_000
 
 def submitted(
     request: SubmitJobRequest,
+    workflow: Workflow,
     dataset: Dataset,
     architecture: Architecture,
     architectures: Mapping[str, Architecture],
@@ -36,26 +38,29 @@ def submitted(
     runner: Runner | None,
     now_ms: int,
 ) -> JobSubmitted:
-    """The event of a submission; `checkpoint` is the one that the weights come from. Raises InvalidField."""
+    """The event of a submission; `workflow` is what it is made of, saved or not, and `checkpoint` the one that the
+    weights come from. Raises InvalidField."""
     check_settings(request)
-    check_task(dataset, architecture, architectures)
-    check_weights(request.weights, architecture)
-    weights = InitialWeights(source=request.weights.source, name=request.weights.name, checkpoint=checkpoint)
+    check_workflow(workflow, dataset, architecture, architectures)
+    weights = InitialWeights(source=workflow.weights.source, name=workflow.weights.name, checkpoint=checkpoint)
     spec = resolved(
         TrainingSpec(
             dataset=dataset,
             architecture=architecture,
-            hyperparameters=request.hyperparameters,
+            hyperparameters=workflow.hyperparameters,
             checkpoint_strategy=request.checkpoint_strategy,
             advanced_evaluation=request.advanced_evaluation,
             limits=request.limits,
-            augmentations=request.augmentations if request.HasField("augmentations") else None,
+            augmentations=workflow.augmentations if workflow.HasField("augmentations") else None,
             weights=weights,
+            workflow_id=workflow.workflow_id,
+            workflow_name=workflow.name,
+            workflow_revision=workflow.revision,
         )
     )
-    check_batch(spec.hyperparameters)
+    name = workflow.name or f"{dataset.name} {architecture.architecture_id}"
     return JobSubmitted(
-        name=checked_name("name", request.name) if request.name else f"{dataset.name} {architecture.architecture_id}",
+        name=checked_name("name", request.name) if request.name else name,
         spec=spec,
         runner_id=runner.runner_id if runner is not None else "",
         labels=checked_labels(request.labels),

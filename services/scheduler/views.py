@@ -2,13 +2,15 @@
 
 from collections.abc import Iterable
 
-from protos.scheduler.v1 import access_pb2, job_pb2, runner_pb2
+from protos.scheduler.v1 import access_pb2, job_pb2, runner_pb2, workflow_pb2
 from services.scheduler.domain.artifact import Artifact
 from services.scheduler.domain.checkpoints import located
 from services.scheduler.domain.job import Job
 from services.scheduler.domain.placement import Rates
 from services.scheduler.domain.runner import Runner
-from services.scheduler.domain.workspace import Token
+from services.scheduler.domain.token import Token
+from services.scheduler.domain.workflow import Saved
+from services.scheduler.domain.workspace import Workspace
 
 
 def runner_view(runner: Runner, job: Job | None, rates: Rates, last_contact_at_ms: int) -> runner_pb2.Runner:
@@ -31,6 +33,7 @@ def runner_view(runner: Runner, job: Job | None, rates: Rates, last_contact_at_m
         deadline_at_ms=job.deadline_at_ms if job is not None and job.attempt_id == runner.attempt_id else 0,
         created_at_ms=runner.created_at_ms,
         rate_micros=rates.of_box(inventory) if inventory is not None else 0,
+        uninstalled=runner.uninstalled,
     )
 
 
@@ -83,4 +86,16 @@ def token_view(token: Token, name: str) -> access_pb2.Token:
         created_at_ms=token.created_at_ms,
         expires_at_ms=token.expires_at_ms,
         revoked=token.revoked,
+        kind=token.kind,
+    )
+
+
+def workflow_view(saved: Saved, workspace: Workspace) -> workflow_pb2.SavedWorkflow:
+    dataset = workspace.datasets.get(saved.workflow.dataset_id)
+    return workflow_pb2.SavedWorkflow(
+        workflow=saved.workflow,
+        dataset_name=dataset.name if dataset is not None else "",
+        created_at_ms=saved.created_at_ms,
+        revised_at_ms=saved.revised_at_ms,
+        revised_by=saved.revised_by,
     )

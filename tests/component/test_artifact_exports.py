@@ -1,13 +1,16 @@
 """Exports: asked for once, made by one box, told to everybody."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import asyncpg
 import grpc
 import pytest
 
 from protos.events.v1.workspace_pb2 import ROLE_MEMBER, TokenCreated
 from protos.metrics.v1 import artifact_pb2 as pb
+from services.clock import PlatformClock
 from services.ids import sha256
 from tests.support.artifacts import (
     File,
@@ -95,6 +98,8 @@ async def test_an_export_is_told_to_the_box_of_the_checkpoint_and_stored_once(
     assert await artifact_events(database) == [("ArtifactStored", asked.artifact_id)]
     # The same request, and the same wish in another one, have the same answer.
     assert {(await ask(metrics, one)).artifact_id for one in ("r1", "r2", "")} == {asked.artifact_id}
+    at_once = await asyncio.gather(*(ask(metrics, "r4", NEWEST.name) for _ in range(12)))
+    assert len({one.artifact_id for one in at_once}) == 1
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await ask(metrics, "r1", OLDER.name)
     assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
@@ -118,6 +123,7 @@ async def test_an_export_that_fails_says_why_and_may_be_asked_for_again(
     metrics: Metrics, database: DatabaseUrls
 ) -> None:
     asked = await ask(metrics, "r1")
+    assert (await ask(metrics, "the same wish")).artifact_id == asked.artifact_id
     order = await anext(exports_of(metrics))
     call = metrics.artifacts.UploadArtifact(metadata=metadata(KEY), timeout=20)
     header = pb.UploadHeader(artifact_id=order.artifact_id, attempt_id=order.attempt_id, job_id=JOB, kind=order.kind)
@@ -131,8 +137,35 @@ async def test_an_export_that_fails_says_why_and_may_be_asked_for_again(
     assert "is over: the model is from another version" in (await upload(metrics, ONNX, header_of(order)))[0].refused
     again = await ask(metrics, "r2")
     assert again.artifact_id != asked.artifact_id
-    assert (await ask(metrics, "r1")).state == pb.ARTIFACT_STATE_FAILED
+    for repeated in ("r1", "the same wish"):
+        first = await ask(metrics, repeated)
+        assert (first.artifact_id, first.state) == (asked.artifact_id, pb.ARTIFACT_STATE_FAILED)
     assert [one.state for one in await listed(metrics)].count(pb.ARTIFACT_STATE_PENDING) == 1
+
+
+async def test_exports_that_no_connected_box_can_make_keep_no_other_waiting(
+    metrics: Metrics, database: DatabaseUrls, log: Log
+) -> None:
+    await log.job("jb_far", "at_far", runner_id="rn_far")
+    connection = await asyncpg.connect(database.admin)
+    try:
+        await connection.execute(
+            "insert into metrics.saved_checkpoints select 'at_far', 'c' || n, 'jb_far', $1, n, 1, '', false, false, 1 "
+            "from generate_series(1, 600) n",
+            WORKSPACE,
+        )
+        await connection.execute(
+            "insert into metrics.artifacts (artifact_id, workspace_id, job_id, attempt_id, kind, name, checkpoint, "
+            "created_at_ms) select 'af_' || n, $1, 'jb_far', 'at_far', 2, 'c', 'c' || n, $2 "
+            "from generate_series(1, 600) n",
+            WORKSPACE,
+            # Not so old that they are given up.
+            PlatformClock().now_ms() - 60_000,
+        )
+    finally:
+        await connection.close()
+    asked = await ask(metrics)
+    assert (await anext(exports_of(metrics))).artifact_id == asked.artifact_id
 
 
 async def test_what_cannot_be_exported_is_refused_at_once(metrics: Metrics) -> None:

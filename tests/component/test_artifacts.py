@@ -10,6 +10,7 @@ import pytest
 
 from deploy.local.ports import free_port
 from protos.metrics.v1 import artifact_pb2 as pb
+from services.eventlog.appender import take_append_lock
 from services.eventlog.projection import forget_checkpoint
 from tests.support.artifacts import File, artifact_events, download, listed, stored, tell_saved, upload
 from tests.support.eventually import eventually
@@ -23,7 +24,7 @@ from tests.support.metrics_service import (
     WORKSPACE,
     Log,
     Metrics,
-    log_of,
+    log_of_one_job,
     metadata,
     metrics_process,
     serving,
@@ -36,9 +37,7 @@ FILE = File()
 
 @pytest.fixture
 async def log(database: DatabaseUrls) -> AsyncIterator[Log]:
-    async with log_of(database) as log:
-        await log.people()
-        await log.job(JOB, ATTEMPT)
+    async with log_of_one_job(database) as log:
         yield log
 
 
@@ -79,6 +78,20 @@ async def test_a_broken_upload_goes_on_where_it_ended_and_a_repeat_changes_nothi
     assert await download(metrics, artifact.artifact_id, offset=999_000) == FILE.content[999_000:]
 
 
+async def test_of_a_file_that_the_store_has_lost_it_is_said_that_no_patience_helps(
+    metrics: Metrics, folders: dict[str, str]
+) -> None:
+    artifact = await stored(metrics, FILE)
+    for path in files_in(folders["artifact_store"]):
+        path.unlink()
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await download(metrics, artifact.artifact_id)
+    assert refused.value.code() is grpc.StatusCode.NOT_FOUND
+    assert (refused.value.details() or "").startswith(
+        f"the file of {FILE.name} is not in the platform's artifact store any more; put it back"
+    )
+
+
 async def test_of_two_streams_of_a_file_the_newest_has_it_and_the_file_is_whole(metrics: Metrics) -> None:
     old = metrics.artifacts.UploadArtifact(metadata=metadata(KEY), timeout=20)
     await old.write(pb.UploadArtifactRequest(header=FILE.header()))
@@ -94,6 +107,29 @@ async def test_of_two_streams_of_a_file_the_newest_has_it_and_the_file_is_whole(
     done = [one[-1].artifact for one in answers if isinstance(one, list)]
     assert {artifact.state for artifact in done} == {pb.ARTIFACT_STATE_READY}
     assert await download(metrics, done[0].artifact_id) == FILE.content
+
+
+async def test_a_file_that_is_being_stored_while_its_caller_goes_away_is_stored_once(
+    metrics: Metrics, database: DatabaseUrls, folders: dict[str, str]
+) -> None:
+    connection = await asyncpg.connect(database.admin)
+    try:
+        async with connection.transaction():
+            # The file is in the store, and it cannot be said yet.
+            await take_append_lock(connection)
+            gone = asyncio.create_task(upload(metrics, FILE))
+            await eventually(lambda: files_in(folders["artifact_store"]), what="the file in the store")
+            gone.cancel()
+            again = asyncio.create_task(upload(metrics, FILE))
+            await asyncio.wait([again], timeout=0.3)
+    finally:
+        await connection.close()
+    answers = await again
+    assert [answer.offset for answer in answers] == [FILE.size, FILE.size]
+    assert answers[-1].artifact.state == pb.ARTIFACT_STATE_READY
+    assert len(await artifact_events(database)) == 1
+    assert len(files_in(folders["artifact_store"])) == 1
+    await eventually(lambda: not files_in(folders["artifact_uploads"]), what="the end of what came in parts")
 
 
 async def test_a_corrupt_file_is_thrown_away_and_may_be_sent_again(
@@ -181,6 +217,45 @@ async def test_a_checkpoint_that_the_strategy_drops_goes_from_the_store_too(
     ]
     assert [one.name for one in await listed(metrics)] == [newer.name]
     assert "was dropped" in (await upload(metrics, FILE))[0].refused
+
+
+async def test_a_file_that_cannot_be_removed_keeps_nothing_else_from_going(
+    metrics: Metrics, database: DatabaseUrls, log: Log, folders: dict[str, str]
+) -> None:
+    files = [FILE, File("step-00000200.safetensors", 1000), File("step-00000300.safetensors", 1000)]
+    await tell_saved(log, *files[:2])
+    first, second = [await stored(metrics, file) for file in files[:2]]
+    stuck, path = (
+        Path(folders["artifact_store"], WORKSPACE, JOB, one.artifact_id, one.name) for one in (first, second)
+    )
+    stuck.unlink()
+    stuck.mkdir()
+    connection = await asyncpg.connect(database.admin)
+    try:
+        # An export of long ago that no box has made.
+        await connection.execute(
+            "insert into metrics.artifacts (artifact_id, workspace_id, job_id, attempt_id, kind, name, created_at_ms) "
+            "values ('af_old', $1, $2, $3, 2, 'old.onnx', 0)",
+            WORKSPACE,
+            JOB,
+            ATTEMPT,
+        )
+        await log.append(WORKSPACE, "job", JOB, files[2].saved(removed=(files[0].name, files[1].name)))
+        await eventually(lambda: not path.exists(), what="the removal of the other file")
+
+        async def given_up() -> bool:
+            return await connection.fetchval("select state = 3 from metrics.artifacts where artifact_id = 'af_old'")
+
+        await eventually(given_up, what="the end of the export")
+        assert stuck.is_dir()
+        stuck.rmdir()
+
+        async def cleared() -> bool:
+            return not await connection.fetchval("select count(*) from metrics.artifacts where state = 4 and file_left")
+
+        await eventually(cleared, what="another try")
+    finally:
+        await connection.close()
 
 
 async def test_the_known_checkpoints_are_rebuilt_from_the_log_as_they_were(

@@ -5,7 +5,7 @@ import json
 import stat
 import tomllib
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,15 +16,11 @@ import grpc
 import nats
 import pytest
 
-from deploy.local.archive import DUMP, SECRETS, Manifest, reading, writing
-from deploy.local.backup import backup
+from deploy.local.archive import reading
 from deploy.local.credentials import load_or_make
 from deploy.local.database import SERVICES
-from deploy.local.errors import LocalError
 from deploy.local.home import Home
-from deploy.local.platform import Platform
 from deploy.local.postgres_programs import wheel_programs
-from deploy.local.restore import restore
 from protos.eventlog.v1 import eventlog_pb2 as log_pb
 from protos.eventlog.v1.eventlog_pb2_grpc import EventLogServiceStub, WebhookServiceStub
 from protos.events.v1.runner_pb2 import RunnerStatus
@@ -314,91 +310,3 @@ async def test_the_lines_for_a_postgres_of_your_own_bring_its_database_back_unde
             await typed(f'psql --dbname="$ADMIN/{to}" --command="truncate eventlog.events"', tmp_path, variables)
     finally:
         await postgres.drop_database(to)
-
-
-def archive_in(folder: Path, schema: int = 1, text: str | None = "no dump") -> Path:
-    """A whole backup, as far as its own sums say. `text`: what its parts hold; None: what lies in `content`."""
-    content = folder / "content"
-    if text is not None:
-        content.write_text(text)
-    with writing(folder / "one.backup") as archive:
-        archive.copy(DUMP, content, lambda done: None)
-        archive.copy(SECRETS, content, lambda done: None)
-        archive.finish(Manifest("0", "18", "2026", "id", 1, {"eventlog": schema}, False, archive.sha256))
-    return folder / "one.backup"
-
-
-async def refused(home: Home, file: Path) -> str:
-    with pytest.raises(LocalError) as error:
-        await restore(home, file, False, lambda line: None, lambda done: None)
-    return str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("spoil", "sentence"),
-    [
-        (lambda data: data.replace(b"no dump", b"no dumb", 1), "is damaged; take another backup, nothing was changed"),
-        (lambda data: data[:-30], "is no whole backup; name a file that `tether backup` wrote"),
-        (lambda data: b"", "is no whole backup; name a file that `tether backup` wrote"),
-    ],
-)
-async def test_a_file_that_is_not_what_was_written_changes_nothing(
-    tmp_path: Path, spoil: Callable[[bytes], bytes], sentence: str
-) -> None:
-    file, home = archive_in(tmp_path), Home(tmp_path / "home")
-    file.write_bytes(spoil(file.read_bytes()))
-    assert sentence in await refused(home, file)
-    assert not home.holds_platform
-    home.refuse_half_restored()
-
-
-async def test_a_backup_of_a_newer_version_is_refused(tmp_path: Path) -> None:
-    assert "was made by a newer tether" in await refused(Home(tmp_path / "home"), archive_in(tmp_path, schema=99))
-
-
-async def test_a_restore_never_takes_the_place_of_a_platform_unasked(tmp_path: Path) -> None:
-    home = Home(tmp_path / "home")
-    home.prepare()
-    home.secrets.write_text("{}")
-    assert "holds a platform; name an empty folder with --data-dir, or put" in await refused(home, archive_in(tmp_path))
-    assert home.secrets.read_text() == "{}"
-
-
-async def test_a_database_that_cannot_be_filled_leaves_the_folder_as_it_was(tmp_path: Path) -> None:
-    load_or_make(tmp_path / "content")
-    home = Home(tmp_path / "home")
-    assert "pg_restore failed: pg_restore: error: input file " in await refused(home, archive_in(tmp_path, text=None))
-    home.refuse_half_restored()
-    assert not home.holds_platform
-
-
-async def test_a_platform_does_not_start_on_half_a_restore(tmp_path: Path) -> None:
-    home = Home(tmp_path / "home")
-    home.prepare()
-    home.restoring.mkdir()
-    with pytest.raises(LocalError, match="did not come to its end; run it again: tether restore FILE --force"):
-        await Platform(home).start()
-    assert not home.postgres.exists()
-
-
-def test_a_backup_that_fails_leaves_no_file_and_none_is_overwritten(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError), writing(tmp_path / "one.backup"):
-        raise RuntimeError
-    assert list(tmp_path.iterdir()) == []
-    file = archive_in(tmp_path)
-    before = file.read_bytes()
-    with pytest.raises(LocalError, match="is there already; name another file"), writing(file):
-        pass
-    assert file.read_bytes() == before
-
-
-async def test_artifacts_that_lie_elsewhere_are_not_taken_for_backed_up(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    home = Home(tmp_path)
-    (home.postgres / "data").mkdir(parents=True)
-    home.secrets.touch()
-    monkeypatch.setenv("TETHER_ARTIFACT_STORE", "s3://models")
-    with pytest.raises(LocalError, match=r"the artifacts lie at s3://models .* leave --with-artifacts out"):
-        await backup(home, tmp_path / "file", True, print, print)
-    assert not (tmp_path / "file").exists()

@@ -3,10 +3,15 @@
 import asyncio
 from pathlib import Path
 
+from protos.events.v1.artifact_pb2 import ArtifactStored
 from protos.scheduler.v1 import session_pb2
+from protos.scheduler.v1.job_pb2 import ListJobsRequest
+from protos.scheduler.v1.runner_pb2 import UninstallRunnerRequest
 from protos.training.v1.training_pb2 import WEIGHTS_SOURCE_RANDOM, Checkpoint
-from tests.support.box import Box
+from services.eventlog.append import Append, StreamAppend
+from tests.support.box import Box, hello
 from tests.support.cli import ended, line_with, served
+from tests.support.log import appender_on
 from tests.support.platform import DatabaseUrls
 
 NAME = "step-00000022.safetensors"
@@ -77,3 +82,16 @@ async def test_a_training_goes_on_from_its_checkpoint_with_more_epochs(database:
             in wrong.error
         )
         assert "give one of them" in both.error
+
+        # The box leaves the platform, which has the file.
+        stored = ArtifactStored(job_id=begins.job_id, attempt_id=begins.attempt_id, kind="checkpoint", name=NAME)
+        async with appender_on(database.metrics) as appender:
+            stream = StreamAppend("artifact", "af_1", 0, [stored])
+            told = await appender.append(Append(control.workspace_id, [stream], "service:metrics"))
+        await control.jobs.ListJobs(ListJobsRequest(min_position=told.position), metadata=control.auth)
+        await control.runners.UninstallRunner(UninstallRunnerRequest(runner_id="box"), metadata=control.auth)
+        other = Box(control.channel, (await control.create_runner("other")).secret_key)
+        await other.connect(hello(installation_id="i-2"))
+        elsewhere = await tether("jobs", "resume", begins.job_id, "--epochs", "3", "--detach", "--json")
+        assert elsewhere.code == 0, elsewhere.err
+        assert elsewhere.json["runner_name"] == "other"

@@ -36,6 +36,7 @@ async def test_without_anything_each_list_says_what_to_do_first(database: Databa
             ("runners", "tether runners add NAME"),
             ("datasets", "tether datasets register NAME"),
             ("jobs", "tether train DATASET ARCHITECTURE"),
+            ("workflows", "tether workflows save NAME --dataset DATASET --architecture ARCHITECTURE"),
         ):
             shown, as_json = await asyncio.gather(tether(command, "list"), tether(command, "list", "--json"))
             assert (shown.code, as_json.code) == (0, 0)

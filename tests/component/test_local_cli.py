@@ -51,12 +51,12 @@ async def test_status_shows_each_process_and_its_exit_code_says_whether_all_are_
     told = json.loads(out)
     assert told["phase"] == "running"
     assert {process["name"]: process["healthy"] for process in told["processes"]} == dict.fromkeys(
-        ("postgres", "nats", "eventlog", "scheduler", "quota", "metrics"), True
+        ("postgres", "nats", "eventlog", "scheduler", "quota", "metrics", "gateway"), True
     )
 
     state = PlatformState.load(home.state)
     assert state is not None
-    frozen = state.processes[-1].identity
+    frozen = next(process for process in state.processes if process.name == "metrics").identity
     assert frozen is not None
     frozen.signal(signal.SIGSTOP)
     try:

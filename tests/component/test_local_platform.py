@@ -16,14 +16,17 @@ import asyncpg
 import nats
 import pytest
 
+from deploy.local import gateway
 from deploy.local.credentials import load_or_make
 from deploy.local.errors import LocalError, StartFailed
+from deploy.local.health import probe_gateway
 from deploy.local.home import Home
 from deploy.local.lock import AlreadyRunning
 from deploy.local.platform import PROCESSES, Platform
 from deploy.local.postgres import servers_in
 from deploy.local.process import ProcessIdentity
 from deploy.local.state import PlatformState, running
+from tests.component.test_local_cli import run
 from tests.support.eventually import eventually
 from tests.support.health_platform import health_server_argv
 
@@ -88,7 +91,7 @@ async def test_a_killed_process_comes_back_with_its_data(small_platform: Platfor
     await eventually(restarted, 20, "a new process for each that was killed")
     assert await eventually(lambda: query(home, "SELECT n FROM public.kept"), 20, "the row") == 42
     assert await eventually(lambda: jetstream_messages(home), 20, "the message") == 1
-    assert [small_platform.process(name).restarts for name in PROCESSES] == [1, 1, 0, 1, 0, 0]
+    assert [small_platform.process(name).restarts for name in PROCESSES] == [1, 1, 0, 1, 0, 0, 0]
 
 
 async def test_down_leaves_no_process_and_up_finds_everything_again(tmp_path: Path) -> None:
@@ -114,6 +117,32 @@ async def test_client_toml_tells_the_token_and_every_endpoint_to_its_owner_alone
     for file in (small_platform.home.client, small_platform.home.secrets, small_platform.home.nats / "nats.json"):
         assert stat.S_IMODE(file.stat().st_mode) == 0o600, file
     assert stat.S_IMODE(small_platform.home.root.stat().st_mode) == 0o700
+
+
+async def test_the_gateway_starts_last_and_answers(small_platform: Platform) -> None:
+    assert list(identities(small_platform.home))[-1] == "gateway"
+    await probe_gateway(small_platform.endpoints["gateway"])
+    assert [one.name for one in small_platform.home.gateway.iterdir()] == ["envoy.json"], "no socket for administrators"
+
+
+async def test_without_an_envoy_everything_but_the_page_works_and_status_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    envoy = tmp_path / "envoy"
+    monkeypatch.setattr(gateway, "envoy_of_the_wheel", lambda: envoy)
+    with pytest.raises(LocalError, match=r"pip install 'tether\[embedded\]'"):
+        await gateway.EmbeddedGateway(tmp_path / "gateway", 1, {}).prepare()
+    envoy.write_text("#!/bin/sh\necho 'version `GLIBC_2.31 not found' >&2\nexit 1\n")
+    envoy.chmod(0o755)
+    said: list[str] = []
+    async with platform_in(tmp_path / "home", said) as started:
+        reason = f"it did not start: it exited with code 1; see {started.home.log('gateway')}"
+        assert said[-1] == f"there is no page and no gateway: {reason}; everything else works"
+        assert "gateway" not in tomllib.loads(started.home.client.read_text())["endpoints"]
+        assert set(identities(started.home)) == set(PROCESSES) - {"gateway"}
+        code, shown, _ = await run("status", "--data-dir", str(started.home.root))
+    assert code == 0, "nothing that the platform needs is missing"
+    assert shown.splitlines()[-1] == f"gateway is unavailable: {reason}"
 
 
 async def test_no_secret_stands_in_a_command_line(small_platform: Platform) -> None:

@@ -26,7 +26,7 @@ from tests.support.metrics_service import (
     Metrics,
     batch,
     line,
-    log_of,
+    log_of_one_job,
     metadata,
     point,
     serving,
@@ -38,9 +38,7 @@ RECORDS = 1000
 
 @pytest.fixture
 async def log(database: DatabaseUrls) -> AsyncIterator[Log]:
-    async with log_of(database) as log:
-        await log.people()
-        await log.job(JOB, ATTEMPT)
+    async with log_of_one_job(database) as log:
         yield log
 
 

@@ -11,7 +11,6 @@ from deploy.local.ports import free_port
 from protos.metrics.v1 import ingest_pb2
 from tests.support.eventually import eventually
 from tests.support.metrics_service import (
-    ATTEMPT,
     JOB,
     KEY,
     OTHER_KEY,
@@ -19,7 +18,7 @@ from tests.support.metrics_service import (
     Metrics,
     batch,
     line,
-    log_of,
+    log_of_one_job,
     metadata,
     metrics_process,
     point,
@@ -30,9 +29,7 @@ from tests.support.platform import DatabaseUrls, SharedPostgres
 
 @pytest.fixture
 async def log(database: DatabaseUrls) -> AsyncIterator[Log]:
-    async with log_of(database) as log:
-        await log.people()
-        await log.job(JOB, ATTEMPT)
+    async with log_of_one_job(database) as log:
         yield log
 
 

@@ -5,15 +5,23 @@ from collections.abc import AsyncIterator
 import pytest
 
 from protos.metrics.v1 import metrics_pb2
-from tests.support.metrics_service import ATTEMPT, JOB, TOKEN, Log, Metrics, batch, line, log_of, metadata, serving
+from tests.support.metrics_service import (
+    JOB,
+    TOKEN,
+    Log,
+    Metrics,
+    batch,
+    line,
+    log_of_one_job,
+    metadata,
+    serving,
+)
 from tests.support.platform import DatabaseUrls
 
 
 @pytest.fixture
 async def log(database: DatabaseUrls) -> AsyncIterator[Log]:
-    async with log_of(database) as log:
-        await log.people()
-        await log.job(JOB, ATTEMPT)
+    async with log_of_one_job(database) as log:
         yield log
 
 
@@ -60,3 +68,20 @@ async def test_a_watch_with_a_search_begins_with_the_last_matches_and_tells_each
         await metrics.report(batch(21, [line("nothing"), line("\x1b[1mLoss\x1b[0m 20")], "log"))
     call.cancel()
     assert seen == [(18, "loss 18"), (19, "loss 19"), (22, "\x1b[1mLoss\x1b[0m 20")]
+
+
+async def test_a_watch_from_a_line_on_tells_nothing_before_it_even_if_that_comes_later(
+    metrics: Metrics, log: Log
+) -> None:
+    await metrics.report(batch(1, [line("one"), line("two")], "log"))
+    call = metrics.metrics.WatchLogs(
+        metrics_pb2.WatchLogsRequest(job_id=JOB, from_line=4), metadata=metadata(TOKEN), timeout=30
+    )
+    assert await call.read() == metrics_pb2.WatchLogsResponse()
+    await metrics.report(batch(3, [line("three")], "log"))
+    await log.attempt(JOB, "at_two")
+    await metrics.report(batch(1, [line("four"), line("five")], "log", "at_two"))
+    answer = await call.read()
+    assert isinstance(answer, metrics_pb2.WatchLogsResponse)
+    call.cancel()
+    assert [(one.line, one.text) for one in answer.lines] == [(4, "four"), (5, "five")]

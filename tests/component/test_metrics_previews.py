@@ -181,3 +181,19 @@ async def test_advice_follows_from_facts_evaluations_and_series(metrics: Metrics
     (found,) = await advice()
     assert found.kind == RecommendationKind.RECOMMENDATION_KIND_LEARNING_RATE_TOO_HIGH
     assert found.evidence[0].step == 7
+
+
+async def test_advice_rests_on_the_mean_of_all_points_of_all_attempts(metrics: Metrics, log: Log) -> None:
+    names = ("gpu0/utilization_percent", "cpu/utilization_percent")
+    # A reduction to extremes would tell 47.5 %: each of its buckets has both.
+    busy = [95.0, 0.0, 0.0, 95.0, 0.0, 0.0, 95.0, 0.0]
+    samples = [point(5000 * at, **dict.fromkeys(names, busy[at % 8])) for at in range(8000)]
+    answers = await metrics.report(*(batch(at + 1, samples[at : at + 1000], "system") for at in range(0, 8000, 1000)))
+    assert {answer.refused for answer in answers} == {""}
+    await log.attempt(JOB, "at_two")
+    await metrics.report(batch(1, samples[:24], "system", "at_two"))
+    request = evaluation_pb2.ListRecommendationsRequest(job_id=JOB)
+    answer = await metrics.evaluations.ListRecommendations(request, metadata=metadata(TOKEN), timeout=10)
+    (found,) = answer.recommendations
+    assert found.kind == RecommendationKind.RECOMMENDATION_KIND_STARVING_GPU
+    assert found.evidence[0].value == pytest.approx(95 * 3 / 8, abs=0.2)

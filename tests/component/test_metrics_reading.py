@@ -15,7 +15,6 @@ from protos.training.v1.training_pb2 import ConfusionMatrix
 from services.eventlog.projection import forget_checkpoint
 from tests.support.eventually import eventually
 from tests.support.metrics_service import (
-    ATTEMPT,
     JOB,
     OTHER_TOKEN,
     TOKEN,
@@ -24,7 +23,7 @@ from tests.support.metrics_service import (
     Metrics,
     batch,
     line,
-    log_of,
+    log_of_one_job,
     metadata,
     point,
     serving,
@@ -34,9 +33,7 @@ from tests.support.platform import DatabaseUrls, SharedNats
 
 @pytest.fixture
 async def log(database: DatabaseUrls) -> AsyncIterator[Log]:
-    async with log_of(database) as log:
-        await log.people()
-        await log.job(JOB, ATTEMPT)
+    async with log_of_one_job(database) as log:
         yield log
 
 

@@ -16,7 +16,8 @@ from services.ids import sha256
 from services.migrations import migrate
 from services.postgres import Pool
 from services.scheduler import bootstrap as scheduler
-from services.scheduler.domain.workspace import Token, Workspace
+from services.scheduler.domain.token import Token
+from services.scheduler.domain.workspace import Workspace
 from services.scheduler.serde import dump, load
 from tests.support.cli import served
 from tests.support.control import Control

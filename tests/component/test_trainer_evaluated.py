@@ -112,7 +112,7 @@ def test_every_metric_that_is_told_is_what_the_checkpoint_predicts(tmp_path: Pat
 
     facts = told[0].facts
     assert (list(facts.classes), list(facts.train_support)) == (list(data.classes), list(data.train_support))
-    assert (facts.train_images, facts.validation_images) == (len(data.train), len(data.validation))
+    assert facts.train_images == len(data.train)
     assert (facts.vram_bytes, facts.batch_size, facts.task) == (0, 8, task)
     images = [one.preview_image for one in told if one.HasField("preview_image")]
     assert len(images) == min(16, len(data.validation))
@@ -139,6 +139,6 @@ def test_a_real_training_that_goes_well_gets_no_advice(tmp_path: Path, epochs: i
     curve = Curve.of(*zip(*losses, strict=True))
     for length in range(1, epochs + 1):
         so_far = curve.steps <= found[length - 1].step
-        seen = Curve(curve.steps[so_far], curve.values[so_far])
+        seen = Curve.of(curve.steps[so_far], curve.values[so_far])
         assert recommendations(History(told[0].facts, found[:length], {"train/loss": seen})) == []
     assert json.loads(json_format.MessageToJson(told[0]))["facts"]["classes"][0] == "0"

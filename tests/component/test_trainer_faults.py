@@ -41,24 +41,30 @@ def sound(checkpoint: dict[str, object]) -> bool:
     return hashlib.sha256(content).hexdigest() == checkpoint["sha256"] and len(content) == checkpoint["bytes"]
 
 
-@pytest.mark.parametrize("fault", ["eats-memory", pytest.param("gets-no-memory", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param("eats-memory", marks=pytest.mark.memory_limits),
+        pytest.param("gets-no-memory", marks=pytest.mark.slow),
+    ],
+)
 async def test_a_training_that_gets_no_more_memory_is_told_so_and_keeps_its_last_checkpoint(
     tmp_path: Path, fault: str
 ) -> None:
     """By the kernel, which kills below a limit of memory, or by an allocation that is refused."""
     given = saving_each_step(brightness_classes(tmp_path / "data"), 1000)
     command = (sys.executable, "-m", "tests.support.failing_trainer", fault)
-    with memory_limit(LIMIT_BYTES) as around:
-        if fault == "eats-memory" and around is None:
-            pytest.skip("control groups cannot be made here; run the tests as root where their hierarchy is writable")
-        with KeeperUnderTest(tmp_path, trainer=command, around=around or ()) as keeper:
-            text = json_format.MessageToJson(given, preserving_proto_field_name=True)
-            (keeper.directory / "assignment.json").write_text(text)
-            await eventually(lambda: keeper.ask(cmd="status")["ready"], TIMEOUT_S, "a warm trainer")
-            keeper.start()
-            await eventually(lambda: keeper.process.poll() is not None, TIMEOUT_S, "the end")
-            outcome = keeper.outcome()
-            saved = [fact["checkpoint"] for fact in keeper.facts() if fact["fact"] == "checkpoint"]
+    with (
+        memory_limit(LIMIT_BYTES) as around,
+        KeeperUnderTest(tmp_path, trainer=command, around=around or ()) as keeper,
+    ):
+        text = json_format.MessageToJson(given, preserving_proto_field_name=True)
+        (keeper.directory / "assignment.json").write_text(text)
+        await eventually(lambda: keeper.ask(cmd="status")["ready"], TIMEOUT_S, "a warm trainer")
+        keeper.start()
+        await eventually(lambda: keeper.process.poll() is not None, TIMEOUT_S, "the end")
+        outcome = keeper.outcome()
+        saved = [fact["checkpoint"] for fact in keeper.facts() if fact["fact"] == "checkpoint"]
     assert (outcome["outcome"], outcome["reason"]) == ("FAILED", "END_REASON_OUT_OF_MEMORY")
     assert "batch_size is 16 and image_size is 16: choose a smaller one" in outcome["message"]
     assert saved[-1]["step"] in (2, 3)

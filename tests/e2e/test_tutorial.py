@@ -18,7 +18,7 @@ _MARK = "@@ command"
 
 # What a reader must see; the beginning of a command → words of its output.
 SEEN = {
-    "tether up": ["Tether is up."],
+    "tether up": ["Tether is up.", "Page: http://localhost:"],
     "tether whoami": ["default", "admin"],
     "tether-runner install": ["NVIDIA A10G, 24 GiB (simulated"],
     "tether-runner start": ["online"],

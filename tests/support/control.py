@@ -12,6 +12,7 @@ from protos.scheduler.v1.access_pb2_grpc import AccessServiceStub
 from protos.scheduler.v1.job_pb2_grpc import JobServiceStub
 from protos.scheduler.v1.runner_pb2_grpc import RunnerServiceStub
 from protos.scheduler.v1.workflow_pb2_grpc import WorkflowServiceStub
+from protos.training.v1.training_pb2 import Workflow
 from services.eventlog import bootstrap as eventlog
 from services.scheduler import bootstrap as scheduler
 from tests.support.box import Box
@@ -24,6 +25,7 @@ class Control:
 
     def __init__(self, channel: grpc.aio.Channel, eventlog_address: str) -> None:
         self.channel, self.eventlog_address = channel, eventlog_address
+        self.address = ""
         self.access, self.runners = AccessServiceStub(channel), RunnerServiceStub(channel)
         self.jobs, self.workflows = JobServiceStub(channel), WorkflowServiceStub(channel)
         self.token = ""
@@ -37,6 +39,14 @@ class Control:
         request = access_pb2.CreateWorkspaceRequest(request_id=str(uuid.uuid4()), name=name)
         return await self.access.CreateWorkspace(request, metadata=bearer(OPERATOR_TOKEN))
 
+    async def sign_in_code(self, token: str = "") -> str:
+        request = access_pb2.CreateSignInCodeRequest(request_id=str(uuid.uuid4()))
+        return (await self.access.CreateSignInCode(request, metadata=bearer(token or self.token))).code
+
+    async def sign_in(self, code: str) -> access_pb2.SignInResponse:
+        """Without a token."""
+        return await self.access.SignIn(access_pb2.SignInRequest(code=code))
+
     async def create_runner(self, name: str = "box", **more: Any) -> runner_pb2.CreateRunnerResponse:
         return await self.runners.CreateRunner(runner_pb2.CreateRunnerRequest(name=name, **more), metadata=self.auth)
 
@@ -48,6 +58,11 @@ class Control:
     async def dataset(self, name: str = "digits") -> str:
         request = workflow_pb2.RegisterDatasetRequest(name=name, location="/data/digits")
         return (await self.workflows.RegisterDataset(request, metadata=self.auth)).dataset.dataset_id
+
+    async def workflow(self, name: str = "small", **more: Any) -> str:
+        wanted = Workflow(**{"name": name, "dataset_id": "digits", "architecture_id": "resnet-tiny", **more})
+        request = workflow_pb2.CreateWorkflowRequest(workflow=wanted)
+        return (await self.workflows.CreateWorkflow(request, metadata=self.auth)).workflow.workflow.workflow_id
 
     async def submit(self, runner: str = "box", **more: Any) -> job_pb2.Job:
         request = job_pb2.SubmitJobRequest(
@@ -72,6 +87,7 @@ async def control_plane(database: DatabaseUrls, nats_url: str = "", **settings: 
         grpc.aio.insecure_channel(address) as channel,
     ):
         control = Control(channel, eventlog_address)
+        control.address = address
         created = await control.create_workspace("test")
         control.token, control.workspace_id = created.secret, created.workspace_id
         yield control

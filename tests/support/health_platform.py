@@ -14,10 +14,14 @@ def health_server_argv(service: str) -> tuple[str, ...]:
     return (sys.executable, "-m", "tests.support.health_server", service)
 
 
+async def ready() -> None:
+    print("ready", flush=True)
+
+
 def main(folder: str) -> None:
     platform = Platform(Home(Path(folder)), lambda line: print(line, flush=True), argv=health_server_argv)
     try:
-        asyncio.run(run_until_stopped(platform, lambda: print("ready", flush=True)))
+        asyncio.run(run_until_stopped(platform, ready))
     except LocalError as error:
         sys.exit(f"error: {error}")
 

@@ -11,7 +11,12 @@ import sys
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from protos.scheduler.v1.access_pb2 import CreateWorkspaceRequest, CreateWorkspaceResponse
+from protos.scheduler.v1.access_pb2 import (
+    CreateSignInCodeRequest,
+    CreateSignInCodeResponse,
+    CreateWorkspaceRequest,
+    CreateWorkspaceResponse,
+)
 from protos.scheduler.v1.access_pb2_grpc import AccessServiceServicer, add_AccessServiceServicer_to_server
 
 
@@ -22,6 +27,14 @@ class Access(AccessServiceServicer):
         context: grpc.aio.ServicerContext[CreateWorkspaceRequest, CreateWorkspaceResponse],
     ) -> CreateWorkspaceResponse:
         return CreateWorkspaceResponse(workspace_id="w", secret=f"tt_of_{request.name}")
+
+    async def CreateSignInCode(
+        self,
+        request: CreateSignInCodeRequest,
+        context: grpc.aio.ServicerContext[CreateSignInCodeRequest, CreateSignInCodeResponse],
+    ) -> CreateSignInCodeResponse:
+        assert ("authorization", "Bearer tt_of_default") in (context.invocation_metadata() or ())
+        return CreateSignInCodeResponse(code="tc_once")
 
 
 async def serve() -> None:

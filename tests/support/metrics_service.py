@@ -93,6 +93,15 @@ async def log_of(database: DatabaseUrls) -> AsyncIterator[Log]:
         await appender.stop()
 
 
+@asynccontextmanager
+async def log_of_one_job(database: DatabaseUrls) -> AsyncIterator[Log]:
+    """Two workspaces, and in the first one JOB with ATTEMPT."""
+    async with log_of(database) as log:
+        await log.people()
+        await log.job(JOB, ATTEMPT)
+        yield log
+
+
 def metadata(secret: str) -> tuple[tuple[str, str], ...]:
     return (("authorization", f"Bearer {secret}"),)
 

@@ -1,6 +1,7 @@
 """Markers for what a machine may lack. A test that needs it is skipped loudly, or fails where that was ruled out.
 
-`pytest.mark.namespaces` and `pytest.mark.mounts`; `.ci/run` sets TETHER_TEST_EVERYTHING, and CI systems set CI.
+`pytest.mark.namespaces`, `mounts`, `memory_limits` and `browser`; `.ci/run` sets TETHER_TEST_EVERYTHING, and CI systems
+set CI.
 """
 
 import os
@@ -11,7 +12,9 @@ from functools import cache
 
 import pytest
 
-from tests.support import namespaces
+from services.gateway.files import BUILT
+from tests.support import chromium, namespaces
+from tests.support.memory_limit import memory_limit
 
 EVERYTHING = ("TETHER_TEST_EVERYTHING", "CI")
 # Told in the report of the test, which comes from whichever process ran it.
@@ -38,7 +41,26 @@ def _no_mounts() -> str:
     return ""
 
 
-_NEEDS: dict[str, Callable[[], str]] = {"namespaces": _no_namespaces, "mounts": _no_mounts}
+@cache
+def _no_memory_limits() -> str:
+    with memory_limit(1 << 30) as around:
+        if around is not None and subprocess.run([*around, "true"], capture_output=True, check=False).returncode == 0:
+            return ""
+    return "control groups cannot be made; run the tests as root where their hierarchy is writable"
+
+
+def _no_browser() -> str:
+    if chromium.find() is None:
+        return "there is no Chromium; install it (on Debian, as root: apt-get install chromium)"
+    return "" if (BUILT / "index.html").is_file() else "the page is not built; see why with: make page"
+
+
+_NEEDS: dict[str, Callable[[], str]] = {
+    "namespaces": _no_namespaces,
+    "mounts": _no_mounts,
+    "memory_limits": _no_memory_limits,
+    "browser": _no_browser,
+}
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -66,4 +88,4 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             terminalreporter.line(f"{len(tests)} tests: {reason}", red=True)
             for test in tests:
                 terminalreporter.line(f"    {test}")
-        terminalreporter.line(f"Faults of network or disk are not proven by this run; {EVERYTHING[0]}=1 makes it fail.")
+        terminalreporter.line(f"What they prove is not proven by this run; {EVERYTHING[0]}=1 makes it fail.")

@@ -7,13 +7,13 @@ from protos.events.v1.job_pb2 import ChargedInterval
 from protos.metrics.v1.metrics_pb2 import Series
 from protos.scheduler.v1 import job_pb2 as pb
 from protos.training.v1.training_pb2 import END_REASON_INFRASTRUCTURE, Limits, ResumeFrom, TrainingSpec
-from services.cli import format as fmt
 from services.cli import live_view
 from services.cli.errors import CliError
 from services.cli.live_state import LiveState
 from services.cli.states import job_state
 from services.cli.train_options import stall_minutes
-from services.cli.words import sentence
+from services.words import format as fmt
+from services.words.events import sentence
 from tests.unit.test_cli_words import recorded
 
 START_MS = 1_794_744_000_000

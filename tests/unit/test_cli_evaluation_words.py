@@ -11,7 +11,7 @@ from protos.metrics.v1.ingest_pb2 import ClassMetrics, Evaluation
 from protos.metrics.v1.preview_pb2 import Annotation, Box, LabelMap, PreviewImage, ScoredClass
 from protos.training.v1 import training_pb2
 from services.cli import evaluation_view, jobs_compare, jobs_preview
-from services.cli import format as fmt
+from services.words import format as fmt
 
 
 def rendered(shown: RenderableType) -> str:

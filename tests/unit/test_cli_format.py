@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.cli import format as fmt
 from services.cli.chart import Line, chart
 from services.cli.errors import CliError
 from services.cli.parameters import parse_labels, parse_span_ms
 from services.quota.domain.minutes import to_milliminutes
+from services.words import format as fmt
 
 
 @given(st.integers(0, 10**12), st.integers(0, 10**9))

@@ -1,5 +1,6 @@
 """Help: complete, with examples, and fast."""
 
+import io
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -28,10 +29,12 @@ ALL = dict(
 def test_the_command_line_has_what_the_platform_can_do() -> None:
     assert set(ALL) >= {
         "runners list", "runners add", "runners show", "runners suspend", "runners resume", "runners watch",
-        "datasets list", "datasets register", "datasets check", "train run", "train architectures", "jobs list",
+        "workflows list", "workflows show", "workflows save", "workflows revise", "workflows duplicate",
+        "workflows delete", "datasets list", "datasets register", "datasets check", "train run", "train architectures",
+        "jobs list",
         "jobs show", "jobs watch", "jobs stop", "jobs logs", "metrics list", "metrics show", "usage", "usage charges",
         "usage verify", "usage set", "events", "tokens list", "tokens create", "tokens revoke", "workspaces create",
-        "whoami",
+        "whoami", "open",
     }  # fmt: skip
 
 
@@ -76,6 +79,25 @@ def test_wrong_usage_is_one_sentence_and_exit_code_2(
     said = capsys.readouterr()
     assert words in said.err
     assert said.out == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["train", "--any"], "say what to train: DATASET and ARCHITECTURE, or --workflow WORKFLOW"),
+        (["train", "digits", "--any"], "say what to train: DATASET and ARCHITECTURE, or --workflow WORKFLOW"),
+        (["train", "digits", "--workflow", "small", "--any"], "leave those out, or change the workflow with `tether"),
+        (["train", "--workflow", "small", "--seed", "3", "--any"], "`tether workflows revise small`"),
+        (["workflows", "delete", "small"], "this needs an answer; run it in a terminal, or with --yes"),
+        (["workflows", "revise", "small"], "nothing is to be changed; name a setting"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_before_a_platform_is_asked(
+    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    assert run(arguments) == 1
+    assert words in capsys.readouterr().err
 
 
 def test_a_part_of_the_distribution_that_is_not_installed_takes_nothing_away(monkeypatch: pytest.MonkeyPatch) -> None:

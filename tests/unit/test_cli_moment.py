@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.cli import format as fmt
 from services.cli.errors import CliError
 from services.cli.moment import parse
+from services.words import format as fmt
 
 NOW_MS = 1_795_356_000_000
 TWO_O_CLOCK_UTC_MS = int(datetime(2026, 11, 22, 14, tzinfo=UTC).timestamp()) * 1000

@@ -53,6 +53,14 @@ def test_a_token_goes_to_another_machine_only_encrypted_unless_told_otherwise(tm
     assert load("[::1]:443", None, False, environment).endpoints["quota"].target == "[::1]:443"
 
 
+def test_the_page_is_where_the_gateway_is(home: Path) -> None:
+    environment = {"TETHER_HOME": str(home), "TETHER_TOKEN": "tt_mine"}
+    assert load(None, None, False, environment).page == "", "a platform may run without one"
+    (home / "client.toml").write_text(FILE + 'gateway = "127.0.0.1:27700"\n')
+    assert load(None, None, False, environment).page == "http://localhost:27700"
+    assert load("https://t.example:443", None, False, environment).page == "https://t.example:443"
+
+
 def test_without_anything_the_way_out_is_told(tmp_path: Path) -> None:
     with pytest.raises(NotConfigured, match="run `tether up`, or set TETHER_SERVER and TETHER_TOKEN"):
         load(None, None, False, {"TETHER_HOME": str(tmp_path)})

@@ -1,16 +1,29 @@
 """Settings as they are typed: each means one thing to the platform, and a mistake is told in one sentence."""
 
+import io
+from typing import Any
+
 import pytest
+from rich.console import Console
 
 from protos.events.v1 import job_pb2 as ev
 from protos.scheduler.v1 import job_pb2 as jobs
 from protos.training.v1 import training_pb2 as pb
-from services.cli import jobs_resume
+from services.cli import job_view, jobs_resume
 from services.cli.errors import CliError
-from services.cli.job_view import _begins, _hyperparameters
 from services.cli.live_state import LiveState
-from services.cli.train_options import augmentations, batch_size, gradient_clip, weights
-from services.cli.words import sentence
+from services.cli.settings_view import begins, hyperparameters
+from services.cli.train_options import (
+    CheckpointPolicy,
+    Optimizer,
+    Precision,
+    Schedule,
+    augmentations,
+    batch_size,
+    gradient_clip,
+    weights,
+)
+from services.words.events import sentence
 from tests.unit.test_cli_words import recorded
 
 MINUTE_MS = 60_000
@@ -66,6 +79,23 @@ def test_the_weights_have_one_source() -> None:
         of("random", "last")
 
 
+@pytest.mark.parametrize("kind", [CheckpointPolicy, Optimizer, Schedule, Precision])
+def test_every_value_of_the_protos_can_be_typed(kind: Any) -> None:
+    known = getattr(pb, kind.__name__)
+    assert all(known.Name(choice.to_proto()).endswith(choice.name) for choice in kind)
+    assert {choice.to_proto() for choice in kind} == set(known.values()) - {0}
+
+
+def test_a_job_tells_the_workflow_that_it_was_made_from() -> None:
+    said = Console(file=io.StringIO(), width=100)
+    spec = pb.TrainingSpec(workflow_id="wf_1", workflow_name="small", workflow_revision=2)
+    said.print(job_view._settings(spec))
+    said.print(job_view._settings(pb.TrainingSpec()))
+    assert isinstance(said.file, io.StringIO)
+    (line,) = (one for one in said.file.getvalue().splitlines() if "workflow" in one)
+    assert line.split() == ["workflow", "small,", "revision", "2"]
+
+
 def test_settings_are_shown_in_words() -> None:
     hyper = pb.Hyperparameters(
         batch_size=-1,
@@ -76,7 +106,7 @@ def test_settings_are_shown_in_words() -> None:
         precision=pb.PRECISION_BFLOAT16,
         gradient_clip_norm=-1,
     )
-    shown = _hyperparameters(hyper)
+    shown = hyperparameters(hyper)
     for words in ("batch size auto", "optimizer sgd", "schedule one cycle", "precision bfloat16", "clip norm never"):
         assert words in shown
     assert "image size" not in shown, "an earlier version left it to the box"
@@ -85,12 +115,12 @@ def test_settings_are_shown_in_words() -> None:
 
 def test_what_a_job_begins_with_is_shown() -> None:
     resumed = pb.TrainingSpec(resume_from=pb.ResumeFrom(job_id="jb_a", step=20, checkpoint="step-20"))
-    assert _begins(resumed) == "step 20 of job jb_a (step-20)"
-    assert _begins(pb.TrainingSpec(resume_from=pb.ResumeFrom(attempt_id="at_1", step=20))) == "", "its own repeat"
+    assert begins(resumed) == "step 20 of job jb_a (step-20)"
+    assert begins(pb.TrainingSpec(resume_from=pb.ResumeFrom(attempt_id="at_1", step=20))) == "", "its own repeat"
     source = pb.WEIGHTS_SOURCE_CHECKPOINT
     reference = pb.CheckpointReference(job_id="jb_a", name="step-20")
     by_weights = pb.TrainingSpec(weights=pb.InitialWeights(source=source, checkpoint=reference))
-    assert _begins(by_weights) == "weights of step-20 of job jb_a"
+    assert begins(by_weights) == "weights of step-20 of job jb_a"
 
 
 @pytest.mark.parametrize(

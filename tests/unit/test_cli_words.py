@@ -7,9 +7,9 @@ from protos.eventlog.v1.eventlog_pb2 import EventRecord
 from protos.events.v1 import job_pb2 as job
 from protos.events.v1 import runner_pb2 as runner
 from protos.events.v1 import workspace_pb2 as workspace
-from protos.training.v1.training_pb2 import END_REASON_OUT_OF_MEMORY
-from services.cli.words import describe
+from protos.training.v1.training_pb2 import END_REASON_OUT_OF_MEMORY, Workflow
 from services.eventlog.catalogue import EVENTS
+from services.words.events import describe
 
 
 def recorded(event: Message, type_: str = "") -> EventRecord:
@@ -56,6 +56,25 @@ def test_an_enum_value_of_a_newer_platform_is_told_and_no_error(name: str) -> No
                 status=runner.RUNNER_STATUS_OCCUPIED, previous=runner.RUNNER_STATUS_ONLINE, job_id="jb_k3v9q2m7x4p8w1zt"
             ),
             "RunnerStatusChanged: OCCUPIED, was ONLINE, holds jb_k3v9q2m7",
+        ),
+        (
+            workspace.WorkflowRevised(
+                workflow=Workflow(name="small", dataset_id="ds_1", architecture_id="resnet-tiny", revision=3)
+            ),
+            "WorkflowRevised: “small” trains resnet-tiny on ds_1, revision 3",
+        ),
+        (
+            workspace.WorkflowDeleted(workflow_id="wf_1"),
+            "WorkflowDeleted: wf_1 is gone; trainings that were made from it stay",
+        ),
+        (workspace.TokenCreated(token_id="tok_1", role=workspace.ROLE_MEMBER), "TokenCreated: tok_1 (member)"),
+        (
+            workspace.TokenCreated(token_id="tok_1", role=workspace.ROLE_ADMIN, kind=workspace.TOKEN_KIND_SIGN_IN_CODE),
+            "TokenCreated: tok_1 (a code that opens the page once, admin)",
+        ),
+        (
+            workspace.TokenCreated(token_id="tok_1", role=workspace.ROLE_VIEWER, kind=workspace.TOKEN_KIND_SIGN_IN),
+            "TokenCreated: tok_1 (a sign-in on the page, viewer)",
         ),
         (workspace.QuotaSet(), "QuotaSet: unlimited compute minutes"),
         (workspace.QuotaSet(quota_milliminutes=0), "QuotaSet: 0.00 compute minutes a month"),

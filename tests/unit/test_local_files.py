@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from deploy.local.credentials import load_or_make
 from deploy.local.errors import LocalError, StartFailed, last_lines
 from deploy.local.home import Home
+from deploy.local.platform import PORTS
 from deploy.local.ports import assign, is_free
-from deploy.local.process import LOG_LIMIT_BYTES, ProcessIdentity, rotate
+from deploy.local.process import LOG_LIMIT_BYTES, ProcessIdentity, open_log, rotate, rotate_open
 from deploy.local.state import PlatformState, ProcessState, running
 
 NAMES = ("postgres", "nats", "scheduler")
@@ -38,6 +39,30 @@ def test_only_the_port_that_is_taken_moves(tmp_path: Path) -> None:
     assert {name: now[name] for name in ("postgres", "scheduler")} == {
         name: ports[name] for name in ("postgres", "scheduler")
     }
+
+
+def test_the_gateway_has_the_first_port_and_an_older_platform_keeps_its_own(tmp_path: Path) -> None:
+    new, _ = assign(PORTS, tmp_path / "new.json", first=20_100)
+    assert (new["gateway"], new["postgres"]) == (20_100, 20_101)
+    older = {name: 20_100 + number for number, name in enumerate(name for name in PORTS if name != "gateway")}
+    (tmp_path / "older.json").write_text(json.dumps(older))
+    ports, moved = assign(PORTS, tmp_path / "older.json", first=20_100)
+    assert ports == {**older, "gateway": ports["gateway"]}
+    assert moved == []
+    assert assign(PORTS, tmp_path / "older.json", first=20_100) == (ports, [])
+
+
+def test_a_log_is_shortened_under_its_writer(tmp_path: Path) -> None:
+    log = tmp_path / "gateway.log"
+    with open_log(log) as writer:
+        writer.write(b"a" * (LOG_LIMIT_BYTES + 1))
+        writer.flush()
+        rotate_open(log)
+        writer.write(b"b\n")
+    assert log.read_bytes() == b"b\n"
+    earlier = tmp_path / "gateway.log.1"
+    assert earlier.stat().st_size == LOG_LIMIT_BYTES + 1
+    assert stat.S_IMODE(earlier.stat().st_mode) == 0o600
 
 
 @pytest.mark.parametrize("text", ["", "[1]", '{"nats": "many"}', '{"nats": null}'])

@@ -158,7 +158,7 @@ def test_a_training_that_goes_well_hears_nothing_at_any_moment() -> None:
     for length in range(len(whole.evaluations) + 1):
         curve = whole.curves["train/loss"]
         so_far = curve.steps <= length * STEPS_PER_EVALUATION
-        curves = {**whole.curves, "train/loss": Curve(curve.steps[so_far], curve.values[so_far])}
+        curves = {**whole.curves, "train/loss": Curve.of(curve.steps[so_far], curve.values[so_far])}
         assert recommendations(History(whole.facts, whole.evaluations[:length], curves)) == []
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from protos.eventlog.v1.eventlog_pb2 import EventRecord
 from protos.events.v1 import job_pb2 as job
 from protos.quota.v1.quota_pb2 import UsageGrouping
+from protos.training.v1.training_pb2 import Architecture, Dataset, TrainingSpec
 from services.quota.charges import job_of
 from services.quota.domain.attempt import charge_by_period, interval
 from services.quota.domain.breakdown import MAX_ROWS, OTHERS, Breakdown, JobFacts, Part, Row
@@ -223,3 +224,23 @@ def test_every_attempts_parts_are_its_charge(records: list[EventRecord]) -> None
                 breakdown = Breakdown(grouping, period, now_ms)
                 breakdown.add(JobFacts("jb", "", "p", "w", ""), [part_of(life)])
                 assert sum(row.ms_micros for row in breakdown.rows()) == charged
+
+
+def test_the_trainings_of_a_workflow_are_one_row_under_its_newest_name_whatever_they_train() -> None:
+    breakdown = Breakdown(UsageGrouping.USAGE_GROUPING_WORKFLOW, "2026-11", NOON_MS)
+    for position, (workflow_id, name, dataset) in enumerate(
+        [("wf_1", "small", "ds_1"), ("wf_1", "large", "ds_2"), ("", "", "ds_1")], 1
+    ):
+        spec = TrainingSpec(
+            dataset=Dataset(dataset_id=dataset, name="digits"),
+            architecture=Architecture(architecture_id="net"),
+            workflow_id=workflow_id,
+            workflow_name=name,
+        )
+        submitted = EventRecord(position=position, workspace_id="ws_1", type="JobSubmitted", actor="token:tok_1")
+        submitted.payload.value = job.JobSubmitted(spec=spec).SerializeToString()
+        facts = job_of(submitted)
+        known = JobFacts(f"jb_{position}", facts.name, facts.person, facts.workflow, facts.workflow_name)
+        breakdown.add(known, [], adjusted=position * 1000)
+    rows = {row.key: (row.name, row.ms_micros) for row in breakdown.rows()}
+    assert rows == {"wf_1": ("large", 3000), "ds_1/net": ("digits · net", 3000)}

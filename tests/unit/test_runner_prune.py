@@ -5,11 +5,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 from protos.scheduler.v1 import session_pb2
-from runner_agent import disk
+from runner_agent import dataset_cache, disk
 from runner_agent.attempts import AttemptFolder
-from runner_agent.config import StateFolder
+from runner_agent.cli import app
+from runner_agent.config import BoxConfig, StateFolder
 from runner_agent.facts import Fact
 from tests.support.attempt_on_disk import CHECKPOINT_BYTES, LOG_BYTES, SPOOL_BYTES, attempt, left
 
@@ -21,6 +23,11 @@ def folder(tmp_path: Path) -> StateFolder:
     found = StateFolder(tmp_path / "state")
     found.attempts.mkdir(parents=True)
     return found
+
+
+def installed(folder: StateFolder) -> Path:
+    folder.save(BoxConfig(name="box", server="127.0.0.1:1"))
+    return folder.root
 
 
 @pytest.mark.parametrize("lacking", ["ended", "told", "shipped"])
@@ -54,6 +61,42 @@ def test_best_and_last_go_only_when_asked_for_and_are_named(folder: StateFolder)
     disk.prune(items)
     assert left(one) == []
     assert one.started()
+
+
+def test_the_checkpoint_that_an_attempt_began_with_goes_with_its_spools(folder: StateFolder) -> None:
+    """It came from the platform, and no other attempt reads it; of one that is not over yet it stays."""
+    done, going = attempt(folder, "a1", saved=0), attempt(folder, "a2", saved=0, ended=False)
+    for one in (done, going):
+        (one.path / "inputs").mkdir()
+        (one.path / "inputs" / "step-9.safetensors").write_bytes(b"x" * 9000)
+    assert [(one.input_bytes, one.other_bytes < 1000) for one in disk.use(folder).attempts] == [(9000, True)] * 2
+    (item,) = disk.prunable(folder, checkpoints=False)
+    assert (item.attempt_id, item.bytes, item.precious) == ("a1", SPOOL_BYTES + LOG_BYTES + 9000, ())
+    assert disk.prune([item]) == (item.bytes, [])
+    assert not (done.path / "inputs").exists()
+    assert (going.path / "inputs" / "step-9.safetensors").exists()
+    shown = CliRunner().invoke(app, ["disk", "--state-dir", str(installed(folder))])
+    assert "began with" in shown.output
+    assert "8.8 KiB" in shown.output
+
+
+def test_a_prune_that_leaves_the_fetched_datasets_does_not_walk_over_them(
+    folder: StateFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    walked: list[Path] = []
+    bytes_of = dataset_cache.bytes_of
+
+    def noting(path: Path) -> int:
+        walked.append(path)
+        return bytes_of(path)
+
+    monkeypatch.setattr(dataset_cache, "bytes_of", noting)
+    (folder.datasets / "one" / "files").mkdir(parents=True)
+    for option in ([], ["--datasets"]):
+        assert walked == []
+        command = ["prune", "--dry-run", *option, "--state-dir", str(installed(folder))]
+        assert CliRunner().invoke(app, command).exit_code == 0
+    assert walked == [folder.datasets / "one"]
 
 
 def test_a_link_is_removed_and_what_it_points_to_stays(folder: StateFolder, tmp_path: Path) -> None:

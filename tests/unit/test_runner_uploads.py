@@ -1,14 +1,20 @@
 """Which checkpoints a box sends, in which order, and what pruning leaves of them."""
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
 
-from runner_agent import disk
+import pytest
+
+from runner_agent import disk, uploader
+from runner_agent.artifact_calls import ArtifactCalls
+from runner_agent.attempts import AttemptFolder
 from runner_agent.config import StateFolder
 from runner_agent.facts import Fact
 from runner_agent.uploads import UploadRecord, wanted
 from tests.support.attempt_on_disk import attempt, left
+from tests.support.eventually import eventually
 
 
 def checkpoint(number: int, name: str, *, best: bool = False, removed: tuple[str, ...] = (), **more: Any) -> Fact:
@@ -69,3 +75,47 @@ def test_pruning_leaves_what_waits_for_its_upload_unless_it_is_asked_for(tmp_pat
     assert items[0].precious == ("step-2", "step-3")
     disk.prune(items)
     assert left(one) == []
+
+
+class Looks(ArtifactCalls):
+    """Counts how often the uploader looks for something to send."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda: None, "tk_key")
+        self.count = 0
+
+    @property
+    def ready(self) -> bool:
+        self.count += 1
+        return True
+
+
+async def test_the_facts_of_an_attempt_are_read_again_only_where_they_have_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are thousands of lines in a long training, and all that the agent does waits meanwhile."""
+    monkeypatch.setattr(uploader, "LOOK_INTERVAL_S", 0)
+    reads: list[str] = []
+    read = AttemptFolder.facts
+
+    def counting(folder: AttemptFolder, after: int = 0) -> tuple[Fact, ...]:
+        reads.append(folder.attempt_id)
+        return read(folder, after)
+
+    folder = StateFolder(tmp_path / "state")
+    one = attempt(folder, "a1", saved=0, told=False)
+    monkeypatch.setattr(AttemptFolder, "facts", counting)
+    looks = Looks()
+    lanes = uploader.Uploader(looks, lambda: 0.0, enabled=True)
+    lanes.hold(one)
+    task = asyncio.create_task(lanes.run())
+    try:
+        await eventually(lambda: looks.count > 20, what="looks")
+        assert reads == ["a1"]
+        assert not (one.path / "uploaded").exists()
+        one.save_settled(2)
+        await eventually((one.path / "uploaded").exists, what="the end of its uploads")
+        assert reads == ["a1", "a1"]
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

@@ -1,6 +1,7 @@
 """What may be asked of a training: each setting has its range, and what contradicts itself is refused in words."""
 
 import math
+from typing import Any
 
 import pytest
 from google.protobuf.message import Message
@@ -22,13 +23,16 @@ from protos.training.v1.training_pb2 import (
     Task,
     TrainingSpec,
     WeightsSource,
+    Workflow,
 )
 from services.rpc.errors import InvalidField
 from services.scheduler.catalogue import ARCHITECTURES, read_architectures
-from services.scheduler.checks import check_family, check_settings
+from services.scheduler.checks import check_family, check_workflow
+from services.scheduler.dataset_rpcs import _checked_location
 from services.scheduler.domain.placement import resolved
+from services.scheduler.domain.workspace import Workspace
+from services.scheduler.making import made_of
 from services.scheduler.submission import submitted
-from services.scheduler.workflow_api import _checked_location
 from tests.support.given import T0
 
 NET = Architecture(
@@ -41,12 +45,13 @@ NET = Architecture(
 )
 BOXES = Architecture(architecture_id="boxes", task=Task.TASK_DETECTION, family="detr", default_epochs=3)
 CATALOGUE = {one.architecture_id: one for one in (NET, BOXES)}
+WORKSPACE = Workspace("ws_1", 1, "a workspace")
 DIGITS = Dataset(name="digits", format=DatasetFormat.DATASET_FORMAT_IMAGE_FOLDER)
 
 
-def submit(architecture: Architecture = NET, dataset: Dataset = DIGITS, **more: object) -> JobSubmitted:
-    request = SubmitJobRequest(**more)  # type: ignore[arg-type]
-    return submitted(request, dataset, architecture, CATALOGUE, None, None, T0)
+def submit(architecture: Architecture = NET, dataset: Dataset = DIGITS, **more: Any) -> JobSubmitted:
+    request = SubmitJobRequest(**more)
+    return submitted(request, made_of(request, WORKSPACE), dataset, architecture, CATALOGUE, None, None, T0)
 
 
 @pytest.mark.parametrize(
@@ -71,18 +76,14 @@ def submit(architecture: Architecture = NET, dataset: Dataset = DIGITS, **more: 
 def test_a_setting_out_of_its_range_is_refused_with_its_range(settings: Message, sentence: str) -> None:
     group = {Hyperparameters: "hyperparameters", Augmentations: "augmentations", InitialWeights: "weights"}
     with pytest.raises(InvalidField) as refused:
-        check_settings(SubmitJobRequest(**{group[type(settings)]: settings}))  # type: ignore[arg-type]
+        submit(NET, DIGITS, **{group[type(settings)]: settings})
     assert sentence in str(refused.value)
 
 
 def test_the_edges_of_the_ranges_and_the_special_values_are_accepted() -> None:
     edges = Augmentations(horizontal_flip=1, rotation_degrees=180, crop_min_area=0.99, hue=0.5, erasing=1)
     hyper = Hyperparameters(batch_size=-1, gradient_clip_norm=-1, auto_batch_vram_share=0.95)
-    check_settings(
-        SubmitJobRequest(
-            hyperparameters=hyper, augmentations=edges, advanced_evaluation=AdvancedEvaluation(enabled=True)
-        )
-    )
+    submit(hyperparameters=hyper, augmentations=edges, advanced_evaluation=AdvancedEvaluation(enabled=True))
 
 
 def test_every_default_is_written_into_the_event() -> None:
@@ -167,8 +168,9 @@ def test_every_architecture_of_the_catalogue_can_be_submitted_with_its_own_defau
     formats = {1: "IMAGE_FOLDER", 2: "COCO", 3: "MASK_FOLDER"}
     for one in architectures.values():
         dataset = Dataset(name="d", format=DatasetFormat.Value(f"DATASET_FORMAT_{formats[one.task]}"))
-        spec = submitted(SubmitJobRequest(), dataset, one, architectures, None, None, T0).spec
-        check_settings(SubmitJobRequest(hyperparameters=spec.hyperparameters, augmentations=spec.augmentations))
+        spec = submitted(SubmitJobRequest(), Workflow(), dataset, one, architectures, None, None, T0).spec
+        own = Workflow(hyperparameters=spec.hyperparameters, augmentations=spec.augmentations)
+        check_workflow(own, dataset, one, architectures)
 
 
 @pytest.mark.parametrize("location", ["/data/digits", "s3://bucket/digits", "file:///data/digits", "/data/a b/ä"])

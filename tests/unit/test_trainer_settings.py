@@ -101,6 +101,11 @@ def test_a_confusion_matrix_comes_with_either_setting() -> None:
         ({"hyperparameters": {"optimizer": 9}}, "optimizer 9 is unknown to this runner"),
         ({"hyperparameters": {"schedule": 9}}, "schedule 9 is unknown to this runner"),
         ({"hyperparameters": {"precision": 9}}, "precision 9 is unknown to this runner"),
+        (
+            {"augmentations": {"crop_min_area": 1}},
+            "augmentation crop_min_area is 1; choose a number from 0.01 to 0.99, or 0 to leave it out",
+        ),
+        ({"augmentations": {"crop_min_area": 0.001}}, "augmentation crop_min_area is 0.001"),
         ({"augmentations": {"hue": 0.6}}, "augmentation hue is 0.6; choose a number from 0 to 0.5"),
         ({"augmentations": {"blur": -0.1}}, "augmentation blur is -0.1"),
         ({"augmentations": {"rotation_degrees": "NaN"}}, "augmentation rotation_degrees is nan"),

@@ -125,40 +125,60 @@ def _take_over(url: str, folder: Path, remotes: list[Remote], earlier: list[Path
     missing = []
     for one in remotes:
         target = content / one.path
-        # A file has its name only once it is whole.
-        if target.exists():
+        if _is_whole(target, one):
             continue
         target.parent.mkdir(parents=True, exist_ok=True)
+        source = known.get((one.path, one.identity))
+        if source is None or not _is_whole(source, one):
+            missing.append(one)
+            continue
         try:
-            os.link(known[one.path, one.identity], target)
-        except (KeyError, OSError):
+            os.link(source, target)
+        except OSError:
             missing.append(one)
     return missing
+
+
+def _is_whole(path: Path, one: Remote) -> bool:
+    """A file gets its name only once it is whole; a power cut may have shortened it since."""
+    try:
+        return path.stat().st_size == one.size_bytes
+    except OSError:
+        return False
 
 
 def _make_room(
     url: str, cache: Path, folder: Path, needed_bytes: int, total_bytes: int, limit_bytes: int, config: str
 ) -> None:
-    """Remove the datasets that were used longest ago until this one fits. Raises FetchError where it cannot."""
-    oldest_first = [path for path in dataset_cache.folders(cache) if path != folder]
-    while True:
-        used_bytes = sum(dataset_cache.bytes_of(path) for path in dataset_cache.folders(cache) if path != folder)
-        disk = shutil.disk_usage(cache)
-        room_bytes = max(disk.free - disk.total // _KEPT_FREE, 0)
-        if limit_bytes:
-            room_bytes = min(room_bytes, max(limit_bytes - used_bytes - (total_bytes - needed_bytes), 0))
-        if needed_bytes <= room_bytes:
-            return
-        if not oldest_first:
-            break
-        dataset_cache.remove(oldest_first.pop(0))
+    """Remove the datasets that were used longest ago until this one fits. Raises FetchError where it cannot.
+
+    Then none is removed, unless another process takes the room meanwhile.
+    """
     wanted = f"{url} has {_size(total_bytes)}"
     if limit_bytes and total_bytes > limit_bytes:
         raise FetchError(
             f"{wanted}, above the limit of {_size(limit_bytes)} of dataset_cache_bytes in {config}; raise it"
         )
-    missing = f"of which {_size(needed_bytes)} are missing here"
-    raise FetchError(f"{wanted}, {missing}, and the box has room for {_size(room_bytes)}; make some, or see {config}")
+    sizes = {path: dataset_cache.bytes_of(path) for path in dataset_cache.folders(cache) if path != folder}
+    oldest_first = [path for path in sizes if not dataset_cache.held(path)]
+
+    def room_bytes(freed_bytes: int = 0) -> int:
+        disk = shutil.disk_usage(cache)
+        found = disk.free + freed_bytes - disk.total // _KEPT_FREE
+        if limit_bytes:
+            found = min(found, limit_bytes - (sum(sizes.values()) - freed_bytes) - (total_bytes - needed_bytes))
+        return max(found, 0)
+
+    while needed_bytes > room_bytes():
+        most_bytes = room_bytes(sum(sizes[path] for path in oldest_first))
+        if not oldest_first or needed_bytes > most_bytes:
+            missing = f"of which {_size(needed_bytes)} are missing here"
+            raise FetchError(
+                f"{wanted}, {missing}, and the box has room for {_size(most_bytes)}; make some, or see {config}"
+            )
+        path = oldest_first.pop(0)
+        if dataset_cache.remove(path):
+            del sizes[path]
 
 
 def _fetch_all(
@@ -196,6 +216,9 @@ def _fetch_one(filesystem: Any, folder: Path, one: Remote) -> None:
     part = folder / f"part-{hashlib.sha256(one.path.encode('utf-8', 'surrogateescape')).hexdigest()[:32]}"
     with filesystem.open(one.source, "rb") as source, part.open("wb") as destination:
         shutil.copyfileobj(source, destination, _BLOCK_BYTES)
+        # Otherwise a power cut could leave the name without the content.
+        destination.flush()
+        os.fsync(destination.fileno())
     if part.stat().st_size != one.size_bytes:
         size, told = part.stat().st_size, one.size_bytes
         raise FetchError(

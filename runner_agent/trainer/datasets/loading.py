@@ -74,14 +74,14 @@ def load(
 
     `places` are the settings of the box; `say` takes lines about the fetching of a URL.
     """
+    places = places or Places(Path(os.devnull))
     try:
-        root = remote.locate(location, places or Places(Path(os.devnull)), stopped, say)
+        root = remote.locate(location, places, stopped, say)
     except remote.Interrupted:
         raise Stopped from None
     except remote.LocationError as error:
         raise DatasetFailure(f"dataset {location}: {error}") from None
-    allowed = places.allowed if places is not None else None
-    listing = formats.scan(root, format_, stopped, allowed)
+    listing = formats.scan(root, format_, stopped, places.allowed(root))
     survey = Survey(listing)
     store = _Store(listing, image_size)
     if listing.fatal is None:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -49,27 +50,30 @@ class Places:
             path = unquote(rest)
         if not path.startswith("/"):
             raise PlaceError(f"'{location}' is not an absolute path; give the path as it is on the runner's box")
-        if not self._inside(path):
+        if self.roots and not _inside(self.roots, path):
             raise PlaceError(
                 f"{location} lies outside the folders of this runner's datasets ({', '.join(self.roots)}); its owner "
                 f"can add a folder to dataset_roots in {self.config}"
             )
         return Path(path)
 
-    @property
-    def allowed(self) -> Callable[[str], bool] | None:
-        """Whether a path may be read once links are followed; None where any may be."""
-        return self._inside if self.roots else None
+    def allowed(self, root: Path) -> Callable[[str], bool] | None:
+        """Whether a path of the dataset at `root` may be read once links are followed; None where any may be.
 
-    def _inside(self, path: str) -> bool:
+        A fetched one lies in the cache, wherever that is: what is below its own folder may be, and nothing else.
+        """
         if not self.roots:
-            return True
-        try:
-            real = os.path.realpath(path)
-            roots = [os.path.realpath(root) for root in self.roots]
-        except (OSError, ValueError):
-            return False
-        return any(real == root or real.startswith(root.rstrip("/") + "/") for root in roots)
+            return None
+        return partial(_inside, (str(root),) if root.is_relative_to(self.cache) else self.roots)
+
+
+def _inside(folders: tuple[str, ...], path: str) -> bool:
+    try:
+        real = os.path.realpath(path)
+        roots = [os.path.realpath(folder) for folder in folders]
+    except (OSError, ValueError):
+        return False
+    return any(real == root or real.startswith(root.rstrip("/") + "/") for root in roots)
 
 
 def of(state: Path) -> Places:

@@ -5,12 +5,11 @@ from lightning.fabric import Fabric
 
 from protos.metrics.v1 import ingest_pb2
 from runner_agent.trainer.datasets.loading import Data
-from runner_agent.trainer.models.base import Model
 from runner_agent.trainer.settings import Settings
 
 
 def of(
-    settings: Settings, data: Data, model: Model, fabric: Fabric, batch_size: int, steps_per_epoch: int
+    settings: Settings, data: Data, fabric: Fabric, batch_size: int, steps_per_epoch: int
 ) -> ingest_pb2.TrainingFacts:
     """`batch_size` is what the training really uses."""
     cuda = fabric.device.type == "cuda"
@@ -18,10 +17,7 @@ def of(
         classes=data.classes,
         train_support=data.train_support,
         train_images=len(data.train),
-        validation_images=len(data.validation),
-        parameters=sum(parameter.numel() for parameter in model.parameters()),
         batch_size=batch_size,
-        image_size=settings.image_size,
         vram_bytes=torch.cuda.get_device_properties(fabric.device).total_memory if cuda else 0,
         task=settings.task,
         learning_rate=settings.learning_rate,

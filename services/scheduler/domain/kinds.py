@@ -8,7 +8,7 @@ from protos.scheduler.v1.job_pb2 import JobState
 from protos.training.v1.training_pb2 import EndReason, WeightsSource
 
 if TYPE_CHECKING:
-    from protos.events.v1.workspace_pb2 import Role
+    from protos.events.v1.workspace_pb2 import Role, TokenKind
 
     Status: TypeAlias = RunnerStatus.ValueType
     Owner: TypeAlias = SuspensionOwner.ValueType
@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     Reason: TypeAlias = EndReason.ValueType
     Source: TypeAlias = WeightsSource.ValueType
     RoleValue: TypeAlias = Role.ValueType
+    TokenKindValue: TypeAlias = TokenKind.ValueType
 else:
-    Status = Owner = State = Reason = Source = RoleValue = int
+    Status = Owner = State = Reason = Source = RoleValue = TokenKindValue = int
 
 
 @dataclass(frozen=True, slots=True)

@@ -274,16 +274,23 @@ def resolved(spec: TrainingSpec) -> TrainingSpec:
     """The settings with every zero replaced by the architecture's default, so that the log tells what really ran."""
     full = TrainingSpec()
     full.CopyFrom(spec)
-    hyper = full.hyperparameters
-    for defaults in (spec.architecture.defaults, _DEFAULTS):
-        for field in defaults.DESCRIPTOR.fields:
-            if not getattr(hyper, field.name):
-                setattr(hyper, field.name, getattr(defaults, field.name))
-    if hyper.batch_size == AUTO_BATCH and not hyper.auto_batch_vram_share:
-        hyper.auto_batch_vram_share = DEFAULT_VRAM_SHARE
+    full.hyperparameters.CopyFrom(with_defaults(spec.hyperparameters, spec.architecture))
     if not full.HasField("augmentations"):
         full.augmentations.CopyFrom(spec.architecture.default_augmentations)
     full.limits.CopyFrom(limited(full.limits, spec.architecture))
+    return full
+
+
+def with_defaults(hyper: Hyperparameters, architecture: Architecture) -> Hyperparameters:
+    """The hyperparameters with every zero replaced by the architecture's default."""
+    full = Hyperparameters()
+    full.CopyFrom(hyper)
+    for defaults in (architecture.defaults, _DEFAULTS):
+        for field in defaults.DESCRIPTOR.fields:
+            if not getattr(full, field.name):
+                setattr(full, field.name, getattr(defaults, field.name))
+    if full.batch_size == AUTO_BATCH and not full.auto_batch_vram_share:
+        full.auto_batch_vram_share = DEFAULT_VRAM_SHARE
     return full
 
 

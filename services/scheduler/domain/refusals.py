@@ -148,6 +148,38 @@ class JobIsOver(Refused):
         )
 
 
+class WorkflowNameTaken(Refused):
+    """Names are unique among the workflows that there are."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"there is a workflow named {name!r} already; choose another name, or revise that one",
+            errors_pb2.AlreadyExists(kind="workflow", name=name),
+        )
+
+
+class TooManyWorkflows(Refused):
+    """A workspace is read whole with its workflows, so they are few enough to be."""
+
+    def __init__(self, maximum: int) -> None:
+        limit = "workflows per workspace"
+        super().__init__(
+            f"{limit}: {maximum + 1} is above the limit of {maximum}; delete one that is not used",
+            errors_pb2.LimitExceeded(limit=limit, value=maximum + 1, maximum=maximum),
+        )
+
+
+class WorkflowRevisedMeanwhile(Refused):
+    """Who replaces a workflow has seen what he replaces."""
+
+    def __init__(self, workflow_id: str, name: str, seen: int, revision: int) -> None:
+        super().__init__(
+            f"workflow {name} is at revision {revision}, and this change is of revision {seen}; look at it again with "
+            f"`tether workflows show`, and change that",
+            errors_pb2.RevisedMeanwhile(kind="workflow", id=workflow_id, revision=revision),
+        )
+
+
 class StaleReport(Refused):
     """A box may only report on the attempt that its runner holds or held last."""
 

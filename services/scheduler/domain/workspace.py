@@ -1,4 +1,4 @@
-"""A workspace: its tokens, its datasets, and whether its minutes are used up."""
+"""A workspace: its tokens, its datasets, its workflows, and whether its minutes are used up."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -7,18 +7,10 @@ from google.protobuf.message import Message
 
 from protos.events.v1 import workspace_pb2 as ev
 from protos.training.v1.training_pb2 import Dataset
-from services.scheduler.domain.kinds import Envelope, RoleValue
-
-
-@dataclass(frozen=True, slots=True)
-class Token:
-    """Its name is kept apart, where it can be erased; an old event's `name` is passed over."""
-
-    token_id: str
-    role: RoleValue
-    created_at_ms: int
-    expires_at_ms: int
-    revoked: bool = False
+from services.scheduler.domain import token as tokens
+from services.scheduler.domain.kinds import Envelope
+from services.scheduler.domain.token import Token
+from services.scheduler.domain.workflow import Workflows, deleted, saved
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +29,7 @@ class Workspace:
     name: str
     tokens: Mapping[str, Token] = field(default_factory=dict)
     datasets: Mapping[str, Dataset] = field(default_factory=dict)
+    workflows: Workflows = field(default_factory=dict)
     exhaustion: Exhaustion | None = None
 
     def used_up(self, period: str) -> Exhaustion | None:
@@ -57,13 +50,15 @@ def evolve(workspace: Workspace | None, event: Message, at: Envelope) -> Workspa
     workspace = replace(workspace, version=at.version)
     match event:
         case ev.TokenCreated():
-            token = Token(event.token_id, event.role, at.at_ms, event.expires_at_ms)
-            return replace(workspace, tokens={**workspace.tokens, token.token_id: token})
+            return replace(workspace, tokens=tokens.created(workspace.tokens, event, at))
         case ev.TokenRevoked():
-            revoked = {event.token_id: replace(workspace.tokens[event.token_id], revoked=True)}
-            return replace(workspace, tokens={**workspace.tokens, **revoked})
+            return replace(workspace, tokens=tokens.revoked(workspace.tokens, event.token_id))
         case ev.DatasetRegistered():
             return replace(workspace, datasets={**workspace.datasets, event.dataset.dataset_id: event.dataset})
+        case ev.WorkflowCreated() | ev.WorkflowRevised():
+            return replace(workspace, workflows=saved(workspace.workflows, event.workflow, at))
+        case ev.WorkflowDeleted():
+            return replace(workspace, workflows=deleted(workspace.workflows, event.workflow_id))
         case ev.QuotaExhausted():
             exhaustion = Exhaustion(event.period, event.quota_milliminutes, event.used_milliminutes)
             return replace(workspace, exhaustion=exhaustion)

@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from typing import Any
 
 from protos.common.v1.inventory_pb2 import Inventory
@@ -63,13 +63,13 @@ def moment(at_ms: int) -> str:
     return _local(at_ms).strftime("%Y-%m-%d %H:%M:%S") if at_ms else "never"
 
 
-def clock_time(at_ms: int) -> str:
-    """Local time of day, for example `14:03:07`."""
-    return _local(at_ms).strftime("%H:%M:%S")
+def clock_time(at_ms: int, zone: tzinfo | None = None) -> str:
+    """Local time of day, for example `14:03:07`; where a zone is named, with its name: `13:03:07 UTC`."""
+    return _local(at_ms, zone).strftime("%H:%M:%S" if zone is None else "%H:%M:%S %Z")
 
 
-def _local(at_ms: int) -> datetime:
-    return datetime.fromtimestamp(at_ms / 1000, UTC).astimezone()
+def _local(at_ms: int, zone: tzinfo | None = None) -> datetime:
+    return datetime.fromtimestamp(at_ms / 1000, UTC).astimezone(zone)
 
 
 def size(bytes_: int) -> str:

@@ -1,6 +1,8 @@
 """Every event in words, for people who read along."""
 
 from collections.abc import Callable
+from contextvars import ContextVar
+from datetime import tzinfo
 from typing import Any, TypeVar
 
 from google.protobuf import descriptor_pool, message_factory
@@ -16,13 +18,16 @@ from protos.training.v1.training_pb2 import (
     WEIGHTS_SOURCE_PRETRAINED,
     EndReason,
     WeightsSource,
+    Workflow,
 )
-from services.cli import format as fmt
+from services.words import format as fmt
 
 _PACKAGE = "tether.events.v1."
 
 M = TypeVar("M", bound=Message)
 _WORDS: dict[type[Message], Callable[[Any], str]] = {}
+# In which times of day are told; None: where the process runs.
+_zone: ContextVar[tzinfo | None] = ContextVar("zone", default=None)
 
 
 def describe(record: EventRecord) -> str:
@@ -30,12 +35,19 @@ def describe(record: EventRecord) -> str:
     return f"{record.type}: {sentence(record)}"
 
 
-def sentence(record: EventRecord) -> str:
-    """The event without its name. A type that this version does not know is said to be so."""
+def sentence(record: EventRecord, zone: tzinfo | None = None) -> str:
+    """The event without its name. A type that this version does not know is said to be so.
+
+    Times of day are those of `zone`, which is told with them; None: those of this machine, for who sits at it.
+    """
     event = payload(record)
     if event is None:
         return "of a kind that this version of tether does not know"
-    return _WORDS[type(event)](event)
+    token = _zone.set(zone)
+    try:
+        return _WORDS[type(event)](event)
+    finally:
+        _zone.reset(token)
 
 
 def payload(record: EventRecord) -> Message | None:
@@ -237,8 +249,12 @@ def _workspace(event: workspace.WorkspaceCreated) -> str:
 @_of(workspace.TokenCreated)
 def _token(event: workspace.TokenCreated) -> str:
     role = fmt.words(workspace.Role, event.role, "ROLE_")
+    kinds = {
+        workspace.TOKEN_KIND_SIGN_IN_CODE: "a code that opens the page once, ",
+        workspace.TOKEN_KIND_SIGN_IN: "a sign-in on the page, ",
+    }
     # Names are no part of events any more, because they must be erasable.
-    return f"{event.token_id} ({role})"
+    return f"{event.token_id} ({kinds.get(event.kind, '')}{role})"
 
 
 @_of(workspace.TokenRevoked)
@@ -249,6 +265,21 @@ def _revoked(event: workspace.TokenRevoked) -> str:
 @_of(workspace.DatasetRegistered)
 def _dataset(event: workspace.DatasetRegistered) -> str:
     return f"{event.dataset.name} at {event.dataset.location}"
+
+
+@_of(workspace.WorkflowCreated)
+def _workflow(event: workspace.WorkflowCreated) -> str:
+    return _made_of(event.workflow)
+
+
+@_of(workspace.WorkflowRevised)
+def _workflow_revised(event: workspace.WorkflowRevised) -> str:
+    return f"{_made_of(event.workflow)}, revision {event.workflow.revision}"
+
+
+@_of(workspace.WorkflowDeleted)
+def _workflow_deleted(event: workspace.WorkflowDeleted) -> str:
+    return f"{event.workflow_id} is gone; trainings that were made from it stay"
 
 
 @_of(workspace.QuotaSet)
@@ -280,6 +311,10 @@ def _adjusted(event: workspace.MinutesAdjusted) -> str:
     sign = "+" if event.milliminutes >= 0 else "−"
     about = f" for {fmt.short_id(event.job_id)}" if event.job_id else ""
     return f"{sign}{fmt.minutes(abs(event.milliminutes))} minutes in {event.period}{about}: {event.reason}"
+
+
+def _made_of(workflow: Workflow) -> str:
+    return f"“{workflow.name}” trains {workflow.architecture_id} on {workflow.dataset_id}"
 
 
 def reason(value: "EndReason.ValueType") -> str:
@@ -316,4 +351,4 @@ def _used(used_milliminutes: int, quota_milliminutes: int) -> str:
 
 
 def _at(at_ms: int) -> str:
-    return fmt.clock_time(at_ms)
+    return fmt.clock_time(at_ms, _zone.get())

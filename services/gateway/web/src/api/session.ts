@@ -1,0 +1,85 @@
+import { createClient } from "@connectrpc/connect";
+import { computed, signal } from "@preact/signals";
+import { Role } from "../gen/protos/events/v1/workspace_pb";
+import { AccessService, type WhoAmIResponse } from "../gen/protos/scheduler/v1/access_pb";
+import { setPlatformTime } from "../time";
+import { isSignedOut, sentence } from "./errors";
+import { CALL_TIMEOUT_MS, gatewayTransport } from "./transport";
+
+// The token lives in this tab's session storage, which ends with the tab: never in a URL or in local storage. A new tab
+// of the same page gets it from the worker that the tabs share (live/streams.ts).
+const KEY = "tether.token";
+
+/** Who is signed in; null: nobody; undefined: not known yet. */
+export const who = signal<WhoAmIResponse | null | undefined>(undefined);
+/** Why the last session ended, or could not begin; empty: no reason to tell. */
+export const signInProblem = signal("");
+const token = signal<string | null>(sessionStorage.getItem(KEY));
+
+export const currentToken = () => token.value;
+export const transport = gatewayTransport(currentToken, (secret, error) => {
+  if (secret === token.value) end(sentence(error));
+});
+const access = createClient(AccessService, transport);
+
+const role = computed(() => who.value?.role ?? Role.UNSPECIFIED);
+/** May register datasets, save workflows, run and stop trainings. */
+export const mayWrite = computed(() => role.value === Role.MEMBER || role.value === Role.ADMIN);
+/** May manage runners, tokens, quota, webhook. */
+export const mayAdmin = computed(() => role.value === Role.ADMIN);
+/** May read the event log. */
+export const mayReadLog = computed(() => role.value === Role.ADMIN || role.value === Role.ANALYST);
+
+/** Begins a session with a token; false, with `signInProblem` set, where it is refused. */
+export async function begin(secret: string): Promise<boolean> {
+  token.value = secret;
+  try {
+    const asked = Date.now();
+    const found = await access.whoAmI({}, { timeoutMs: CALL_TIMEOUT_MS });
+    if (found.kind !== "token") {
+      end("That key belongs to a runner or to the operator; this page is opened with a person's token.");
+      return false;
+    }
+    setPlatformTime(Number(found.nowMs), asked, Date.now());
+    sessionStorage.setItem(KEY, secret);
+    signInProblem.value = "";
+    who.value = found;
+    return true;
+  } catch (error) {
+    if (!isSignedOut(error)) {
+      // The token may well be right: it is kept for another try.
+      signInProblem.value = sentence(error);
+      who.value = null;
+    }
+    return false;
+  }
+}
+
+/** Changes a single-use code for a token and begins a session. */
+export async function beginWithCode(code: string): Promise<boolean> {
+  try {
+    const made = await access.signIn({ code }, { timeoutMs: CALL_TIMEOUT_MS });
+    return await begin(made.secret);
+  } catch (error) {
+    end(sentence(error));
+    return false;
+  }
+}
+
+/** Ends the session in this tab, with a reason for the person to read. */
+export function end(problem = ""): void {
+  sessionStorage.removeItem(KEY);
+  token.value = null;
+  signInProblem.value = problem;
+  who.value = null;
+}
+
+/** Signs out: a token that a code has made is revoked as well. */
+export async function signOut(): Promise<void> {
+  try {
+    await access.signOut({}, { timeoutMs: CALL_TIMEOUT_MS });
+  } catch {
+    // A token that was typed in stays valid for its other uses; here it is forgotten all the same.
+  }
+  end();
+}

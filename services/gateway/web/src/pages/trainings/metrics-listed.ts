@@ -1,0 +1,46 @@
+import { Code } from "@connectrpc/connect";
+import { useEffect } from "preact/hooks";
+import { call, metrics } from "../../api/clients";
+import { hasCode } from "../../api/errors";
+import type { ListSeriesResponse } from "../../gen/protos/metrics/v1/metrics_pb";
+import type { Job } from "../../gen/protos/scheduler/v1/job_pb";
+import { isOver } from "../../states";
+import { useAsked } from "../../ui/use";
+
+const ASK_AGAIN_MS = 2000;
+
+interface Listed {
+  /** Undefined while the metrics service has never heard of the training: it does once that reports. */
+  readonly listed: ListSeriesResponse | undefined;
+  /** Whether it has answered. */
+  readonly asked: boolean;
+  readonly problem: string;
+}
+
+/** What the metrics service has of a training; asked again until it has anything. */
+export function useListed(job: Job): Listed {
+  const { jobId } = job;
+  const answer = useAsked(
+    async (signal) => {
+      try {
+        return { listed: await metrics.listSeries({ jobId }, call(signal)) };
+      } catch (error) {
+        if (hasCode(error, Code.NotFound)) return { listed: undefined };
+        throw error;
+      }
+    },
+    [jobId],
+  );
+  const { value, reload } = answer;
+  const waits = value !== undefined && value.listed === undefined && !isOver(job);
+  useEffect(() => {
+    if (!waits) return;
+    const timer = setInterval(reload, ASK_AGAIN_MS);
+    return () => clearInterval(timer);
+  }, [waits, reload]);
+  return {
+    listed: value?.listed,
+    asked: value !== undefined,
+    problem: value === undefined ? answer.problem : "",
+  };
+}
