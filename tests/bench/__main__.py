@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tests.bench import append, dispatch, export, first_step, fleet, ledger, metrics
+from tests.bench import append, dispatch, export, first_step, fleet, ledger, metrics, page
 from tests.bench.goals import GOALS
 
 MEASUREMENTS: dict[str, Callable[[Callable[[str, float], None], Path], None]] = {
@@ -20,6 +20,7 @@ MEASUREMENTS: dict[str, Callable[[Callable[[str, float], None], Path], None]] = 
     "fleet": fleet.run,
     "ledger": ledger.run,
     "metrics": metrics.run,
+    "page": page.run,
 }
 OUTPUT = Path("build/bench.json")
 

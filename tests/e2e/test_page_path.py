@@ -163,7 +163,7 @@ async def _stops_it(page: Page) -> None:
     await dialog.get_by_label("Reason").fill("seen enough")
     await dialog.get_by_role("button", name="Stop training").click()
     await expect(
-        main.get_by_text(re.compile(r"^Killed after .*stopped by person: seen enough\. It cost"))
+        main.get_by_text(re.compile(r"^Killed after .*stopped by (a )?person: seen enough\. It cost"))
     ).to_be_visible()
 
 

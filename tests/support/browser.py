@@ -137,9 +137,16 @@ async def browser() -> AsyncIterator[Callable[..., Any]]:
 
 
 async def screenshot(page: Page, name: str) -> None:
-    """The whole page into build/screenshots/NAME.png."""
+    """The whole page into build/screenshots/NAME.png; the window is as high as the page then, until it is set anew."""
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-    await page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
+    size = page.viewport_size
+    assert size is not None
+    high = await page.evaluate("() => document.documentElement.scrollHeight")
+    if high > size["height"]:
+        # What is only drawn when it comes into sight.
+        await page.set_viewport_size({"width": size["width"], "height": high})
+        await settled(page)
+    await page.screenshot(path=SCREENSHOTS / f"{name}.png")
 
 
 async def settled(page: Page) -> None:

@@ -1,6 +1,6 @@
 """Markers for what a machine may lack. A test that needs it is skipped loudly, or fails where that was ruled out.
 
-`pytest.mark.namespaces`, `mounts`, `memory_limits` and `browser`; `.ci/run` sets TETHER_TEST_EVERYTHING, and CI systems
+`pytest.mark.namespaces`, `mounts`, `memory_limits`, `page` and `browser`; `.ci/run` sets TETHER_TEST_EVERYTHING, and CI systems
 set CI.
 """
 
@@ -49,10 +49,14 @@ def _no_memory_limits() -> str:
     return "control groups cannot be made; run the tests as root where their hierarchy is writable"
 
 
+def _no_page() -> str:
+    return "" if (BUILT / "index.html").is_file() else "the page is not built; see why with: make page"
+
+
 def _no_browser() -> str:
     if chromium.find() is None:
         return "there is no Chromium; install it (on Debian, as root: apt-get install chromium)"
-    return "" if (BUILT / "index.html").is_file() else "the page is not built; see why with: make page"
+    return _no_page()
 
 
 _NEEDS: dict[str, Callable[[], str]] = {
@@ -60,6 +64,7 @@ _NEEDS: dict[str, Callable[[], str]] = {
     "mounts": _no_mounts,
     "memory_limits": _no_memory_limits,
     "browser": _no_browser,
+    "page": _no_page,
 }
 
 

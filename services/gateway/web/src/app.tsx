@@ -25,7 +25,9 @@ const Settings = lazy(() => import("./pages/settings/settings"));
 export function App() {
   const session = who.value;
   // Who is signed in decides what is watched; another token begins everything anew.
-  const token = session ? currentToken() : session;
+  // Where the platform did not answer, the token is neither good nor bad: the other tabs keep their sessions.
+  const unanswered = session === null && currentToken() !== null;
+  const token = session ? currentToken() : unanswered ? undefined : session;
   useEffect(() => {
     if (token === undefined) return;
     shareSession(token);

@@ -45,6 +45,10 @@ describe("settings", () => {
       differs: true,
     });
   });
+  test("what is switched off is told as no, not as unknown", () => {
+    const found = settingsOf([spec(0.1, 5, { advancedEvaluation: { enabled: true } }), spec(0.1, 5)]);
+    expect(found.find((one) => one.name === "advanced evaluation")?.values).toEqual(["yes", "no"]);
+  });
   test("values and names are those that people chose", () => {
     const found = new Map(settingsOf([spec(0.1, 5)]).map((one) => [one.name, one.values[0]]));
     expect(found.get("batch size")).toBe("auto");

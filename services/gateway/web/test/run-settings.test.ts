@@ -17,7 +17,6 @@ import {
   remembered,
   requestOf,
   settingsOf,
-  Tries,
 } from "../src/pages/run/settings";
 
 describe("numbers as they are typed", () => {
@@ -158,18 +157,5 @@ describe("what is remembered", () => {
     for (const text of [null, "", "{", "[]", "null", "7"]) expect(recalled(text)).toEqual(FIRST_TIME);
     const odd = JSON.stringify({ epochs: 5, policy: 99, where: "javascript:x:y", advanced: true, token: "secret" });
     expect(recalled(odd)).toEqual({ ...FIRST_TIME, advanced: true });
-  });
-});
-
-describe("request ids", () => {
-  it("are the same for the same content, and new for another, so that two clicks are one training", () => {
-    let made = 0;
-    const tries = new Tries(() => `id-${++made}`);
-    expect([tries.idFor("a"), tries.idFor("a"), tries.idFor("b"), tries.idFor("b")]).toEqual([
-      "id-1",
-      "id-1",
-      "id-2",
-      "id-2",
-    ]);
   });
 });

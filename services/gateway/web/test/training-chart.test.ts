@@ -3,6 +3,7 @@ import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import {
   align,
+  closer,
   nearest,
   over,
   positive,
@@ -88,6 +89,11 @@ describe("places on the axis", () => {
     });
     expect(refined(coarse, { xs: [], values: [] })).toBe(coarse);
   });
+  test("looking closer stays around the place and within what there is", () => {
+    expect(closer([0, 100], 50, 0.5, [0, 100])).toEqual([25, 75]);
+    expect(closer([0, 100], 99, 0.5, [0, 100])).toEqual([50, 100]);
+    expect(closer([25, 75], 50, 2, [0, 100])).toEqual([0, 100]);
+  });
   test("one point has room around it", () => {
     const [from, to] = roomy([7, 7]);
     expect(from).toBeLessThan(7);
@@ -151,11 +157,13 @@ describe("looks of lines", () => {
 describe("charts in words", () => {
   test("a summary tells where a line begins, ends and turns, and that it has gaps", () => {
     expect(
-      chartSummary("Loss", "step", [1, 2, 3], [{ label: "training", name: "train/loss", column: [2, null, 0.5] }]),
+      chartSummary("Loss", "step", [
+        { label: "training", name: "train/loss", points: { xs: [1, 2, 3], values: [2, Number.NaN, 0.5] } },
+      ]),
     ).toBe(
       "Loss, step 1 to step 3: training from 2.0000 to 0.5000, lowest 0.5000, highest 2.0000, with gaps where it was no number.",
     );
-    expect(chartSummary("Loss", "time", [], [])).toBe("Loss: nothing was measured yet.");
+    expect(chartSummary("Loss", "time", [])).toBe("Loss: nothing was measured yet.");
   });
   test("a gap is told, and what was never measured too", () => {
     expect(cellText("x", null)).toBe("not a number");

@@ -1,4 +1,4 @@
-import { create, equals } from "@bufbuild/protobuf";
+import { create, equals, type MessageInitShape } from "@bufbuild/protobuf";
 import { describe, expect, it } from "vitest";
 import {
   ArchitectureSchema,
@@ -18,7 +18,7 @@ import { AUGMENTATIONS, defaultText, HYPERPARAMETERS } from "../src/pages/workfl
 import { copyName, emptyForm, formOf, problemsOf, sameForm, workflowOf } from "../src/pages/workflows/form";
 import { FORMATS, formatOf, locationProblem } from "../src/pages/workflows/formats";
 
-const full: Workflow = create(WorkflowSchema, {
+const whole: MessageInitShape<typeof WorkflowSchema> = {
   workflowId: "wf_one",
   name: "mine",
   revision: 3,
@@ -40,24 +40,25 @@ const full: Workflow = create(WorkflowSchema, {
   },
   augmentations: { horizontalFlip: 0.5, rotationDegrees: 15, hue: 0.02 },
   weights: { source: WeightsSource.CHECKPOINT, checkpoint: { jobId: "jb_one", name: "step-5" } },
-});
+};
+const full: Workflow = create(WorkflowSchema, whole);
 const known = { workflowId: "wf_one", revision: 3 };
 
 describe("a workflow and its form", () => {
   it.each([
-    ["whole", full],
+    ["whole", whole],
     [
       "with auto and never",
-      { ...full, hyperparameters: { ...full.hyperparameters, batchSize: -1, gradientClipNorm: -1 } },
+      { ...whole, hyperparameters: { ...whole.hyperparameters, batchSize: -1, gradientClipNorm: -1 } },
     ],
-    ["with all augmentations off, which is not the default", { ...full, augmentations: {} }],
-    ["with named weights", { ...full, weights: { source: WeightsSource.PRETRAINED, name: "hub/x" } }],
+    ["with all augmentations off, which is not the default", { ...whole, augmentations: {} }],
+    ["with named weights", { ...whole, weights: { source: WeightsSource.PRETRAINED, name: "hub/x" } }],
     [
       "bare",
       { workflowId: "wf_one", revision: 3, name: "b", datasetId: "d", architectureId: "a", hyperparameters: {} },
     ],
   ])("say the same both ways: %s", (_, given) => {
-    const workflow = create(WorkflowSchema, given as Workflow);
+    const workflow = create(WorkflowSchema, given as MessageInitShape<typeof WorkflowSchema>);
     expect(equals(WorkflowSchema, workflowOf(formOf(workflow), known), workflow)).toBe(true);
   });
 

@@ -9,6 +9,7 @@ import { CALL_TIMEOUT_MS, gatewayTransport } from "./transport";
 // The token lives in this tab's session storage, which ends with the tab: never in a URL or in local storage. A new tab
 // of the same page gets it from the worker that the tabs share (live/streams.ts).
 const KEY = "tether.token";
+const RETRY_MS = 3_000;
 
 /** Who is signed in; null: nobody; undefined: not known yet. */
 export const who = signal<WhoAmIResponse | null | undefined>(undefined);
@@ -47,9 +48,10 @@ export async function begin(secret: string): Promise<boolean> {
     return true;
   } catch (error) {
     if (!isSignedOut(error)) {
-      // The token may well be right: it is kept for another try.
+      // The token may well be right: it is kept, and tried again while nobody signs in with another.
       signInProblem.value = sentence(error);
       who.value = null;
+      setTimeout(() => who.value === null && token.value === secret && void begin(secret), RETRY_MS);
     }
     return false;
   }

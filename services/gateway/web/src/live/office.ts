@@ -28,6 +28,8 @@ export class Office {
     switch (message.kind) {
       case "open": {
         const { id } = message;
+        // The same id again means the same stream anew.
+        streams.get(id)?.();
         const close = this.hub.open(message.wanted, {
           reset: () => tab.postMessage({ kind: "reset", id }),
           message: (bytes) => tab.postMessage({ kind: "message", id, bytes }),
@@ -44,7 +46,8 @@ export class Office {
         if (message.token === this.token) return;
         this.token = message.token;
         this.tell({ kind: "session", token: this.token }, tab);
-        this.hub.restart();
+        if (this.token === null) this.closeAll();
+        else this.hub.restart();
         return;
       case "ask":
         if (this.token !== null) tab.postMessage({ kind: "session", token: this.token });
@@ -57,6 +60,14 @@ export class Office {
         return;
       case "bye":
         this.leave(tab);
+    }
+  }
+
+  /** Nobody is signed in: nothing is asked without a token, which would only be refused. */
+  private closeAll(): void {
+    for (const streams of this.tabs.values()) {
+      for (const close of streams.values()) close();
+      streams.clear();
     }
   }
 

@@ -1,5 +1,5 @@
 import type { ComponentChildren } from "preact";
-import { useEffect, useId, useRef, useState } from "preact/hooks";
+import { useId, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { sentence } from "../api/errors";
 import { Button } from "./button";
 import css from "./kit.module.css";
@@ -21,7 +21,8 @@ interface DialogProps {
 export function Dialog({ title, onClose, children, actions, width = 560, onSubmit }: DialogProps) {
   const dialog = useRef<HTMLDialogElement>(null);
   const heading = useId();
-  useEffect(() => {
+  // Not after painting: the browser gives the focus back only while the dialog is still in the page.
+  useLayoutEffect(() => {
     const element = dialog.current;
     element?.showModal();
     element?.style.setProperty("--dialog-width", `${width}px`);

@@ -122,7 +122,9 @@ function Cost({ form, candidates, advancedMicros }: CostProps) {
 }
 
 function CostOfAny({ form, candidates, advancedMicros }: CostProps) {
-  const labels = labelsOf(form.labels) ?? {};
+  const labels = labelsOf(form.labels);
+  // What is wrong with them is said at the field.
+  if (labels === undefined) return null;
   const fitting = able(candidates).filter((runner) => hasLabels(runner, labels));
   const rates = fitting.map((runner) => minuteMicros(runner.rateMicros, form.advanced, advancedMicros));
   const range = rateRange(rates);

@@ -1,6 +1,7 @@
 import { useEffect, useId, useRef, useState } from "preact/hooks";
 import { rate } from "../../format";
 import { RunnerStatus } from "../../gen/protos/events/v1/runner_pb";
+import { runners } from "../../live/stores";
 import { cutOff, runnerState } from "../../states";
 import { now } from "../../time";
 import { Simulated, StateBadge } from "../../ui/note";
@@ -102,7 +103,7 @@ export function RunnerChoice({ value, candidates, problem, onChange }: Props) {
           ) : chosen ? (
             <Line candidate={chosen} queue={value.startsWith("queue:")} />
           ) : (
-            <span class="quiet">{value === "" ? "Choose a runner" : "The chosen runner is gone"}</span>
+            <span class="quiet">{unchosen(value)}</span>
           )}
         </span>
         <span aria-hidden="true">▾</span>
@@ -166,6 +167,11 @@ function Option({ option }: { option: RunnerOption }) {
       ))}
     </>
   );
+}
+
+function unchosen(value: Where): string {
+  if (runners.value === undefined) return "Looking for the runners…";
+  return value === "" ? "Choose a runner" : "The chosen runner is gone";
 }
 
 /** What has to come about before a queued training starts there. */

@@ -196,19 +196,3 @@ export function recalled(text: string | null): RunForm {
   const where = /^(any|(runner|queue):[^:]+)?$/.test(form.where) ? form.where : "";
   return { ...form, policy, where };
 }
-
-/** Request ids: one for each content, so that pressing twice cannot start two trainings, and a change is a new try. */
-export class Tries {
-  private content = "";
-  private id = "";
-
-  constructor(private readonly make: () => string) {}
-
-  idFor(content: string): string {
-    if (content !== this.content || this.id === "") {
-      this.content = content;
-      this.id = this.make();
-    }
-    return this.id;
-  }
-}

@@ -1,7 +1,7 @@
 import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { useLocation } from "preact-iso";
-import { call, jobs, newRequestId } from "../../api/clients";
+import { call, jobs } from "../../api/clients";
 import { refusedField } from "../../api/details";
 import type { Runner } from "../../gen/protos/scheduler/v1/runner_pb";
 import type { SavedWorkflow } from "../../gen/protos/scheduler/v1/workflow_pb";
@@ -12,13 +12,13 @@ import { Dialog } from "../../ui/dialog";
 import { TextField } from "../../ui/fields";
 import { Note } from "../../ui/note";
 import { say } from "../../ui/toasts";
-import { useAction } from "../../ui/use";
+import { useAction, useRequestId } from "../../ui/use";
 import { whereProblem } from "./choice";
 import { candidates, cheapest } from "./fit";
 import { Hardware } from "./hardware";
 import css from "./run.module.css";
 import { Checkpoints, Evaluation, Limits } from "./sections";
-import { problemsOf, type RunForm, recalled, remembered, requestOf, settingsOf, Tries } from "./settings";
+import { problemsOf, type RunForm, recalled, remembered, requestOf, settingsOf } from "./settings";
 
 interface Props {
   saved: SavedWorkflow;
@@ -40,7 +40,7 @@ export function TrainingSettings({ saved, architecture, advancedMicros, like, pi
   const [refused, setRefused] = useState<{ field: string; problem: string }>();
   const { busy, problem, run, clear } = useAction();
   const underway = useRef(false);
-  const tries = useRef(new Tries(newRequestId));
+  const requestId = useRequestId(JSON.stringify([form, workflowId, revision]));
   const found = candidates(runnersByName.value, architecture);
   useFirstChoice(form, setForm, runners.value, cheapest(found)?.runnerId);
   const notThere = runners.value === undefined ? "" : whereProblem(form.where, found);
@@ -58,7 +58,6 @@ export function TrainingSettings({ saved, architecture, advancedMicros, like, pi
     setRefused(undefined);
     await run(async () => {
       try {
-        const requestId = tries.current.idFor(JSON.stringify([form, workflowId, revision]));
         const { job } = await jobs.submitJob(requestOf(form, workflowId, requestId), call());
         localStorage.setItem(key, remembered(form));
         say(`${job?.name ?? "The training"} is submitted.`);

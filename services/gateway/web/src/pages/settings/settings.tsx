@@ -37,12 +37,15 @@ export default function Settings() {
   const refused = chosen === undefined && TABS.some((tab) => tab.id === wanted);
   if (chosen === undefined)
     return (
-      <Empty
-        title={refused ? "This is for admins" : "There is no such setting"}
-        action={<ButtonLink href="/settings">All settings</ButtonLink>}
-      >
-        {refused ? "Your token does not open it; ask an admin." : `Nothing is called “${wanted}” here.`}
-      </Empty>
+      <>
+        <Head title="Settings" />
+        <Empty
+          title={refused ? "This is for admins" : "There is no such setting"}
+          action={<ButtonLink href="/settings">All settings</ButtonLink>}
+        >
+          {refused ? "Your token does not open it; ask an admin." : `Nothing is called “${wanted}” here.`}
+        </Empty>
+      </>
     );
   const Page = chosen.page;
   return (

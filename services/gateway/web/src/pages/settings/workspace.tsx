@@ -1,7 +1,7 @@
 import { call, eventLog, workflows } from "../../api/clients";
 import { who } from "../../api/session";
 import { integer, moment } from "../../format";
-import { Card, Facts, right, Table } from "../../ui/layout";
+import { Card, Facts } from "../../ui/layout";
 import { Failed, Loading } from "../../ui/note";
 import { useAsked } from "../../ui/use";
 import { serverAddress } from "../runners/command";
@@ -63,30 +63,18 @@ function Rates() {
             by {factorOf(rates.advancedEvaluationMicros)}. The rate of a training is written into the event log when a
             runner takes it: a later change of this table never changes the past.
           </p>
-          <div class={css.rates}>
-            <Table
-              label="Rates"
-              head={
-                <>
-                  <th scope="col">GPU</th>
-                  <th scope="col" class={right}>
-                    Minutes a minute
-                  </th>
-                </>
-              }
-            >
-              {rates.gpus.map((gpu) => (
-                <tr key={gpu.name}>
-                  <td>{gpu.name}</td>
-                  <td class={right}>{factorOf(gpu.multiplierMicros)}</td>
-                </tr>
-              ))}
-              <tr>
-                <td class="quiet">any other</td>
-                <td class={right}>{factorOf(rates.unlistedMicros)}</td>
-              </tr>
-            </Table>
-          </div>
+          <dl class={css.rates}>
+            {rates.gpus.map((gpu) => (
+              <div key={gpu.name}>
+                <dt>{gpu.name}</dt>
+                <dd>{factorOf(gpu.multiplierMicros)}</dd>
+              </div>
+            ))}
+            <div>
+              <dt class="quiet">any other</dt>
+              <dd>{factorOf(rates.unlistedMicros)}</dd>
+            </div>
+          </dl>
         </div>
       )}
     </Card>

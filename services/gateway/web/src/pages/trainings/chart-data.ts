@@ -21,21 +21,32 @@ export function over(axis: Axis, curve: Curve, beganMs: number): Points {
   return { xs: order.map((n) => xs[n] ?? 0), values: order.map((n) => curve.values[n] ?? Number.NaN) };
 }
 
-/** Several curves as columns on all their xs. Of points at one x the last counts; what is no number is a gap. */
+/**
+ * Several curves as columns on all their xs, which are in order in each. Of points at one x the last counts; what is no
+ * number is a gap.
+ */
 export function align(curves: readonly Points[]): { xs: number[]; columns: Cell[][] } {
-  const all = new Set<number>();
-  for (const { xs } of curves) for (const x of xs) all.add(x);
-  const xs = [...all].sort((a, b) => a - b);
-  const at = new Map(xs.map((x, n) => [x, n]));
-  const columns = curves.map((curve) => {
-    const column: Cell[] = new Array(xs.length).fill(undefined);
-    for (const [n, x] of curve.xs.entries()) {
-      const value = curve.values[n];
-      column[at.get(x) ?? 0] = value !== undefined && Number.isFinite(value) ? value : null;
+  const xs: number[] = [];
+  const columns: Cell[][] = curves.map(() => []);
+  const at = curves.map(() => 0);
+  for (;;) {
+    let x = Number.POSITIVE_INFINITY;
+    for (const [n, curve] of curves.entries()) x = Math.min(x, curve.xs[at[n] ?? 0] ?? x);
+    if (x === Number.POSITIVE_INFINITY) return { xs, columns };
+    xs.push(x);
+    for (const [n, curve] of curves.entries()) {
+      let cell: Cell;
+      let next = at[n] ?? 0;
+      for (; curve.xs[next] === x; next += 1) cell = cellOf(curve.values[next]);
+      at[n] = next;
+      columns[n]?.push(cell);
     }
-    return column;
-  });
-  return { xs, columns };
+  }
+}
+
+/** A value as a chart has it: what is no number is a gap. */
+export function cellOf(value: number | undefined): Cell {
+  return value === undefined || Number.isFinite(value) ? value : null;
 }
 
 /**
@@ -129,4 +140,12 @@ export function roomy([from, to]: Range): Range {
   if (to > from) return [from, to];
   const margin = Math.max(Math.abs(from) * 0.05, 0.5);
   return [from - margin, to + margin];
+}
+
+/** A part of what is shown, `factor` as wide, around a place, and within all that there is. */
+export function closer(shown: Range, around: number, factor: number, all: Range): Range {
+  const width = (shown[1] - shown[0]) * factor;
+  if (width >= all[1] - all[0]) return all;
+  const from = Math.min(Math.max(around - width / 2, all[0]), all[1] - width);
+  return [from, from + width];
 }

@@ -12,8 +12,15 @@ interface LegendItem {
   readonly hidden: boolean;
 }
 
+interface LegendProps {
+  items: readonly LegendItem[];
+  onToggle: (id: string) => void;
+  /** What the marks on the x axis mean, where there are any. */
+  marks: string | undefined;
+}
+
 /** The lines of a chart with their values where the cursor is; each can be taken away. */
-export function Legend({ items, onToggle }: { items: readonly LegendItem[]; onToggle: (id: string) => void }) {
+export function Legend({ items, onToggle, marks }: LegendProps) {
   return (
     <ul class={css.legend}>
       {items.map((item) => (
@@ -31,6 +38,7 @@ export function Legend({ items, onToggle }: { items: readonly LegendItem[]; onTo
           </button>
         </li>
       ))}
+      {marks && <li class={css.marks}>▲ {marks}</li>}
     </ul>
   );
 }

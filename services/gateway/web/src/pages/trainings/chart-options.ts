@@ -87,7 +87,8 @@ export function chartOptions(settings: ChartSettings): uPlot.Options {
           show: !hidden,
           stroke,
           width: raw ? 1 : 2,
-          dash: dashOf(look),
+          // Behind a smoothed line dashes would tell nothing, and cost most of the drawing.
+          dash: raw ? [] : dashOf(look),
           alpha: raw ? 0.3 : 1,
           points: { show: !raw && undefined, size: 6, width: 1.5, fill: colour("--surface"), stroke },
         };

@@ -1,6 +1,6 @@
 // Charts in words. Pure.
 import { duration, integer, measured } from "../../format";
-import { type Axis, type Cell, valueAt } from "./chart-data";
+import { type Axis, type Cell, type Points, valueAt } from "./chart-data";
 
 /** `step 1,234`, `12:31 after the start`. */
 export function placeName(axis: Axis, x: number): string {
@@ -13,8 +13,8 @@ export function cellText(name: string, value: Cell): string {
 }
 
 /** What a line does, for those who do not see it: `training from 2.3112 to 0.0056, lowest 0.0033, highest 2.3112`. */
-export function lineSummary(label: string, name: string, column: readonly Cell[]): string {
-  const values = column.filter((value): value is number => typeof value === "number");
+export function lineSummary(label: string, name: string, measuredValues: readonly number[]): string {
+  const values = measuredValues.filter(Number.isFinite);
   const [first, last] = [values[0], values.at(-1)];
   if (first === undefined || last === undefined) return `${label} has no value that is a number`;
   let [low, high] = [first, first];
@@ -23,7 +23,7 @@ export function lineSummary(label: string, name: string, column: readonly Cell[]
     high = Math.max(high, value);
   }
   const text = (value: number) => measured(name, value);
-  const broken = column.some((value) => value === null) ? ", with gaps where it was no number" : "";
+  const broken = values.length < measuredValues.length ? ", with gaps where it was no number" : "";
   if (values.length === 1) return `${label} ${text(first)}${broken}`;
   return `${label} from ${text(first)} to ${text(last)}, lowest ${text(low)}, highest ${text(high)}${broken}`;
 }
@@ -32,13 +32,12 @@ export function lineSummary(label: string, name: string, column: readonly Cell[]
 export function chartSummary(
   title: string,
   axis: Axis,
-  xs: readonly number[],
-  lines: readonly { label: string; name: string; column: readonly Cell[] }[],
+  lines: readonly { readonly label: string; readonly name: string; readonly points: Points }[],
 ): string {
-  const [first, last] = [xs[0], xs.at(-1)];
-  if (first === undefined || last === undefined) return `${title}: nothing was measured yet.`;
-  const range = `${placeName(axis, first)} to ${placeName(axis, last)}`;
-  return `${title}, ${range}: ${lines.map((line) => lineSummary(line.label, line.name, line.column)).join("; ")}.`;
+  const ends = lines.flatMap(({ points: { xs } }) => [xs[0], xs.at(-1)]).filter((x) => x !== undefined);
+  if (ends.length === 0) return `${title}: nothing was measured yet.`;
+  const range = `${placeName(axis, Math.min(...ends))} to ${placeName(axis, Math.max(...ends))}`;
+  return `${title}, ${range}: ${lines.map((line) => lineSummary(line.label, line.name, line.points.values)).join("; ")}.`;
 }
 
 /** What each line says at an index: the values of a legend. */

@@ -4,7 +4,19 @@ import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
 import { colours } from "../../theme";
 import css from "./chart.module.css";
-import { type Axis, align, type Cell, nearest, type Points, positive, type Range, roomy, smooth } from "./chart-data";
+import {
+  type Axis,
+  align,
+  type Cell,
+  cellOf,
+  closer,
+  nearest,
+  type Points,
+  positive,
+  type Range,
+  roomy,
+  smooth,
+} from "./chart-data";
 import { Legend } from "./chart-legend";
 import type { ChartLink, Place } from "./chart-link";
 import { chartOptions } from "./chart-options";
@@ -46,11 +58,15 @@ export function Chart(props: ChartProps) {
   const { title, lines, axis, smoothing = 0, log = false, range, height = 220, link } = props;
   const heading = useId();
   const [hidden, setHidden] = useState<ReadonlySet<string>>(new Set());
-  const { xs, raw, columns } = useMemo(() => drawn(lines, smoothing, log), [lines, smoothing, log]);
   const index = useSignal(-1);
   const box = useRef<HTMLDivElement>(null);
   const chart = useRef<uPlot | undefined>(undefined);
   const visible = useVisible(box);
+  // What nobody sees is not computed either: a training may have a thousand series.
+  const { xs, raw, columns } = useMemo(
+    () => (visible ? drawn(lines, smoothing, log) : NOTHING),
+    [visible, lines, smoothing, log],
+  );
   // What hooks of the chart read when they run: always the newest.
   const latest = useRef({ props, xs });
   latest.current = { props, xs };
@@ -121,32 +137,36 @@ export function Chart(props: ChartProps) {
     });
   }, [xs, raw, columns, range?.[0], range?.[1], built, visible, props.marks]);
 
-  const summary = useMemo(
-    () =>
-      chartSummary(
-        title,
-        axis,
-        xs,
-        lines.map((line, n) => ({ ...line, column: columns[n] ?? [] })),
-      ),
-    [title, axis, xs, lines, columns],
-  );
+  const summary = useSummary(title, axis, lines);
   const pointAt = (n: number) => {
     const made = chart.current;
     const x = xs[Math.min(Math.max(n, 0), xs.length - 1)];
     if (made !== undefined && x !== undefined) made.setCursor({ left: made.valToPos(x, "x"), top: 0 });
+  };
+  const zoomBy = (factor: number) => {
+    const all: Range = [xs[0] ?? 0, xs.at(-1) ?? 1];
+    const wanted = closer(range ?? all, xs[index.value] ?? all[1], factor, all);
+    if (wanted === all) props.onReset?.();
+    else props.onZoom?.(wanted);
   };
   const onKeyDown = (event: KeyboardEvent) => {
     const step = { ArrowRight: 1, ArrowLeft: -1, PageDown: 20, PageUp: -20 }[event.key];
     if (step !== undefined) pointAt(index.value < 0 ? xs.length - 1 : index.value + step);
     else if (event.key === "Home") pointAt(0);
     else if (event.key === "End") pointAt(xs.length - 1);
+    else if (event.key === "+" || event.key === "=") zoomBy(0.5);
+    else if (event.key === "-") zoomBy(2);
     else if (event.key === "Escape" && range !== undefined) props.onReset?.();
     else return;
     event.preventDefault();
   };
-  const values = legendValues(columns, index.value < 0 ? xs.length - 1 : index.value);
-  const at = xs[index.value < 0 ? xs.length - 1 : index.value];
+  // Without a cursor the newest is told. What was measured, also where a smoothed line is drawn.
+  const pointed = index.value >= 0 && index.value < xs.length;
+  const values = pointed
+    ? legendValues(raw ?? columns, index.value)
+    : lines.map((line) => cellOf(line.points.values.at(-1)));
+  const ends = lines.map((line) => line.points.xs.at(-1)).filter((x) => x !== undefined);
+  const at = pointed ? xs[index.value] : ends.length > 0 ? Math.max(...ends) : undefined;
   return (
     <figure class={css.chart} aria-labelledby={heading}>
       <div class={css.head}>
@@ -159,17 +179,19 @@ export function Chart(props: ChartProps) {
         style={{ minHeight: `${height}px` }}
         role="img"
         aria-label={summary}
-        // Arrow keys move the cursor.
+        // Arrow keys move the cursor, + and - look closer and from further away.
         tabIndex={0}
         onKeyDown={onKeyDown}
       />
       <Legend
         items={lines.map((line, n) => ({ ...line, value: values[n], hidden: hidden.has(line.id) }))}
         onToggle={(id) => setHidden(toggled(hidden, id))}
+        marks={
+          props.marks?.some((x) => range === undefined || (x >= range[0] && x <= range[1]))
+            ? props.marksMean
+            : undefined
+        }
       />
-      {props.marksMean && props.marks?.some((x) => range === undefined || (x >= range[0] && x <= range[1])) && (
-        <p class={css.marks}>▲ {props.marksMean}</p>
-      )}
     </figure>
   );
 }
@@ -181,11 +203,30 @@ interface Drawn {
   readonly columns: Cell[][];
 }
 
+const NOTHING: Drawn = { xs: [], raw: undefined, columns: [] };
+
 function drawn(lines: readonly ChartLine[], smoothing: number, log: boolean): Drawn {
   const { xs, columns } = align(lines.map((line) => line.points));
   const fitting = log ? columns.map(positive) : columns;
   if (smoothing <= 0) return { xs, raw: undefined, columns: fitting };
   return { xs, raw: fitting, columns: fitting.map((column) => smooth(column, smoothing)) };
+}
+
+const READ_OUT_MS = 500;
+
+/** The chart in words; it follows what is drawn a little later, as nobody reads as fast as curves grow. */
+function useSummary(title: string, axis: Axis, lines: readonly ChartLine[]): string {
+  const [summary, setSummary] = useState(title);
+  const told = useRef(0);
+  useEffect(() => {
+    const wait = Math.max(told.current + READ_OUT_MS - performance.now(), 50);
+    const timer = setTimeout(() => {
+      told.current = performance.now();
+      setSummary(chartSummary(title, axis, lines));
+    }, wait);
+    return () => clearTimeout(timer);
+  }, [title, axis, lines]);
+  return summary;
 }
 
 /** Whether an element is in sight, or nearly so: what nobody sees is not drawn. */

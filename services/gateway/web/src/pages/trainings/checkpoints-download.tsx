@@ -1,4 +1,4 @@
-import { useEffect, useRef, useState } from "preact/hooks";
+import { signal } from "@preact/signals";
 import { artifacts } from "../../api/clients";
 import { sentence } from "../../api/errors";
 import { shortId, size } from "../../format";
@@ -23,36 +23,52 @@ type State =
   | { readonly kind: "running"; readonly bytes: number }
   | { readonly kind: "failed"; readonly problem: string };
 
+// By artifact, outside of the components: a download goes on while people look at other tabs and pages.
+const states = signal<ReadonlyMap<string, State>>(new Map());
+const running = new Map<string, AbortController>();
+const IDLE: State = { kind: "idle" };
+
+function set(id: string, state: State): void {
+  states.value = new Map(states.value).set(id, state);
+}
+
+const guard = (event: BeforeUnloadEvent) => event.preventDefault();
+
+async function start(artifact: Artifact): Promise<void> {
+  const id = artifact.artifactId;
+  if (running.has(id)) return;
+  const abort = new AbortController();
+  running.set(id, abort);
+  // Leaving the platform's page altogether would end it: the browser asks first.
+  window.addEventListener("beforeunload", guard);
+  let shownAt = 0;
+  try {
+    const sink = await sinkFor(artifact);
+    if (sink === undefined) return;
+    set(id, { kind: "running", bytes: 0 });
+    await receive(artifact, sink, {
+      open: (offset, signal) => artifacts.downloadArtifact({ artifactId: id, offset }, { signal }),
+      signal: abort.signal,
+      onProgress: (bytes) => {
+        if (performance.now() - shownAt < PROGRESS_MS) return;
+        shownAt = performance.now();
+        set(id, { kind: "running", bytes });
+      },
+      pause: (ms) => new Promise((done) => setTimeout(done, ms)),
+    });
+    say(`${artifact.name}: ${size(artifact.bytes)}, checked.`);
+    set(id, IDLE);
+  } catch (error) {
+    set(id, abort.signal.aborted ? IDLE : { kind: "failed", problem: sentence(error) });
+  } finally {
+    running.delete(id);
+    if (running.size === 0) window.removeEventListener("beforeunload", guard);
+  }
+}
+
 /** Downloads a file of the platform: how far it is, a way to stop it, and why it failed. */
 export function Download({ artifact }: { artifact: Artifact }) {
-  const [state, setState] = useState<State>({ kind: "idle" });
-  const abort = useRef<AbortController>(undefined);
-  useEffect(() => () => abort.current?.abort(), []);
-  const start = async () => {
-    const running = new AbortController();
-    abort.current = running;
-    let shownAt = 0;
-    try {
-      const sink = await sinkFor(artifact);
-      if (sink === undefined) return;
-      setState({ kind: "running", bytes: 0 });
-      await receive(artifact, sink, {
-        open: (offset, signal) => artifacts.downloadArtifact({ artifactId: artifact.artifactId, offset }, { signal }),
-        signal: running.signal,
-        onProgress: (bytes) => {
-          if (performance.now() - shownAt < PROGRESS_MS) return;
-          shownAt = performance.now();
-          setState({ kind: "running", bytes });
-        },
-        pause: (ms) => new Promise((done) => setTimeout(done, ms)),
-      });
-      say(`${artifact.name}: ${size(artifact.bytes)}, checked.`);
-      setState({ kind: "idle" });
-    } catch (error) {
-      if (running.signal.aborted) setState({ kind: "idle" });
-      else setState({ kind: "failed", problem: sentence(error) });
-    }
-  };
+  const state = states.value.get(artifact.artifactId) ?? IDLE;
   if (state.kind === "running")
     return (
       <div class={css.progress}>
@@ -60,14 +76,14 @@ export function Download({ artifact }: { artifact: Artifact }) {
         <span class="number">
           {size(state.bytes)} of {size(artifact.bytes)}
         </span>
-        <Button small onClick={() => abort.current?.abort()}>
+        <Button small onClick={() => running.get(artifact.artifactId)?.abort()}>
           Cancel
         </Button>
       </div>
     );
   return (
     <div class={css.download}>
-      <Button small onClick={() => void start()}>
+      <Button small onClick={() => void start(artifact)}>
         {state.kind === "failed" ? "Try again" : "Download"}
         <span class="visually-hidden"> {artifact.name}</span>
       </Button>

@@ -155,7 +155,12 @@ export function Resume({ job, checkpoint, onClose }: { job: Job; checkpoint: str
         {!noEnd && done && <Note tone="warn">{done}</Note>}
       </fieldset>
       <TextField label="Name" value={name} onInput={(value) => choose(() => setName(value))} />
-      {problem && <Note tone="bad">{problem}</Note>}
+      {problem && (
+        // A long form may have its end out of sight, where the sentence stands.
+        <div ref={(element) => element?.scrollIntoView({ block: "nearest" })}>
+          <Note tone="bad">{problem}</Note>
+        </div>
+      )}
     </Dialog>
   );
 }

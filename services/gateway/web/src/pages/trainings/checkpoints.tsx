@@ -19,6 +19,7 @@ import { Resume } from "./checkpoints-resume";
 
 // While a box makes or sends something.
 const LOOK_MS = 2000;
+const FIRST_ROWS = 50;
 
 /** What a training has saved, and what was made of it: download, export, go on from. */
 export default function Checkpoints({ job }: { job: Job }) {
@@ -34,6 +35,7 @@ export default function Checkpoints({ job }: { job: Job }) {
     return () => clearTimeout(later);
   }, [pending, value, reload]);
   const [resuming, setResuming] = useState<string>();
+  const [most, setMost] = useState(FIRST_ROWS);
   const [exporting, setExporting] = useState<Checkpoint>();
   const exports = all?.filter((one) => one.kind !== ArtifactKind.CHECKPOINT) ?? [];
   return (
@@ -48,17 +50,27 @@ export default function Checkpoints({ job }: { job: Job }) {
           </Empty>
         ) : (
           <Table label="Checkpoints" head={<Heads names={["Step", "Epoch", "Metrics", "Size", "Lies on", ""]} />}>
-            {[...job.checkpoints].reverse().map((one) => (
-              <Row
-                key={one.name}
-                job={job}
-                of={one}
-                artifact={all?.find((file) => file.artifactId === one.artifactId || isFileOf(file, one))}
-                onExport={() => setExporting(one)}
-                onResume={() => setResuming(one.name)}
-              />
-            ))}
+            {[...job.checkpoints]
+              .reverse()
+              .slice(0, most)
+              .map((one) => (
+                <Row
+                  key={one.name}
+                  job={job}
+                  of={one}
+                  artifact={all?.find((file) => file.artifactId === one.artifactId || isFileOf(file, one))}
+                  onExport={() => setExporting(one)}
+                  onResume={() => setResuming(one.name)}
+                />
+              ))}
           </Table>
+        )}
+        {job.checkpoints.length > most && (
+          <div class={css.more}>
+            <Button small onClick={() => setMost(most + 10 * FIRST_ROWS)}>
+              Show more ({integer(job.checkpoints.length - most)} left)
+            </Button>
+          </div>
         )}
       </Card>
       <Card title="Exports" flush>
@@ -120,7 +132,7 @@ function Row({ job, of, artifact, onExport, onResume }: RowProps) {
         <strong>{integer(of.step)}</strong>
       </td>
       <td class={right}>{integer(of.epoch)}</td>
-      <td>
+      <td class={css.file}>
         {metricsWords(of.metrics)}{" "}
         {of.best && (
           <Badge tone="good">
@@ -157,14 +169,14 @@ function Row({ job, of, artifact, onExport, onResume }: RowProps) {
 function ExportRow({ of }: { of: Artifact }) {
   return (
     <tr>
-      <td class="break">
+      <td class={css.file}>
         <strong>{of.name}</strong>
         <div class="quiet" title={moment(Number(of.createdAtMs))}>
           {words(ArtifactKind, of.kind).replace("onnx", "ONNX")}, asked for {ago(Number(of.createdAtMs), now.value)}
         </div>
       </td>
       <td class={right}>{integer(of.step)}</td>
-      <td class="break">
+      <td class={css.file}>
         {of.state === ArtifactState.PENDING && (
           <span role="status">
             <Badge tone="busy">

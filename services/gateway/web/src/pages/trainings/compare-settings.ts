@@ -34,7 +34,9 @@ export function settingsOf(specs: readonly (TrainingSpec | undefined)[]): Settin
   const flat = specs.map((spec) => (spec === undefined ? new Map<string, string>() : flatten(spec)));
   const paths = new Set(flat.flatMap((one) => [...one.keys()]));
   return [...paths].map((path) => {
-    const values = flat.map((one) => one.get(path));
+    const found = flat.map((one) => one.get(path));
+    // What is switched off is left out of a message.
+    const values = found.includes("yes") ? found.map((value) => value ?? "no") : found;
     return { path, name: nameOf(path), values, differs: values.some((value) => value !== values[0]) };
   });
 }

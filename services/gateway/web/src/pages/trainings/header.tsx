@@ -1,15 +1,16 @@
 import { useEffect, useState } from "preact/hooks";
 import { call, quota } from "../../api/clients";
-import { mayWrite } from "../../api/session";
+import { mayWrite, who } from "../../api/session";
 import { count, integer, minutes, moment, rate, span } from "../../format";
 import type { ExplainChargeResponse } from "../../gen/protos/quota/v1/quota_pb";
 import { type Job, JobState } from "../../gen/protos/scheduler/v1/job_pb";
-import { attempt, cutOff, isOver, jobState, reason } from "../../states";
+import { attempt, cutOff, isCutOff, isOver, jobState, reason } from "../../states";
 import { now } from "../../time";
 import { Button, ButtonLink } from "../../ui/button";
 import { Facts, Head } from "../../ui/layout";
 import { Bar, Note, Simulated, StateBadge } from "../../ui/note";
 import { useAsked } from "../../ui/use";
+import { Banner } from "./banner";
 import {
   accrued,
   chargedByRecord,
@@ -57,7 +58,7 @@ export function Header({ job, seen }: { job: Job; seen: Seen }) {
         }
       >
         <span class={css.under}>
-          <StateBadge state={jobState(job)} more={more} />
+          <StateBadge state={isCutOff(job) ? { ...jobState(job), tone: "warn" } : jobState(job)} more={more} />
           {job.runnerId && (
             <span>
               on <a href={`/runners/${job.runnerId}`}>{job.runnerName}</a>
@@ -67,6 +68,7 @@ export function Header({ job, seen }: { job: Job; seen: Seen }) {
           <span class="quiet">submitted {moment(Number(job.submittedAtMs))}</span>
         </span>
       </Head>
+      <Banner job={job} />
       {over && <End job={job} explained={explained} />}
       {job.state === JobState.QUEUED && (
         <Note tone="busy">
@@ -103,7 +105,7 @@ function started(job: Job) {
     ["Images a step", job.batchSize > 0 && integer(job.batchSize)],
     ["Rate", job.rateMicros > 0n && rate(job.rateMicros)],
     ["Started", begun > 0n && moment(Number(begun))],
-    ["Submitted by", job.submittedBy],
+    ["Submitted by", job.submittedBy === `token:${who.value?.subjectId}` ? "you" : job.submittedBy],
     ["Goes on from", job.resumedJobId && <a href={`/trainings/${job.resumedJobId}`}>an earlier training</a>],
     ...job.earlierAttempts.map(
       (one, n) =>

@@ -16,6 +16,9 @@ export interface DrawnProps {
 const compact = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
 const plain = new Intl.NumberFormat("en");
 
+/** Longer names stand upright above their column. */
+const LONG_NAME = 5;
+
 /** Counts above this are told short: `12K`. */
 const LONG = 9999;
 
@@ -52,6 +55,23 @@ export function moved(key: string, row: number, column: number, n: number): read
   return [within(row + step[0]), within(column + step[1])];
 }
 
+/** What the colours of cells mean. */
+export function Scale() {
+  const ramp = useRamp();
+  const parts = [0, 0.05, 0.2, 0.4, 0.6, 0.8, 1];
+  return (
+    <span class={css.scale}>
+      0 %
+      <span class={css.swatches} aria-hidden="true">
+        {parts.map((share) => (
+          <span key={share} class={css.swatch} style={{ background: cssOf(shade(share, ramp)) }} />
+        ))}
+      </span>
+      100 % of its column
+    </span>
+  );
+}
+
 /** A matrix of few classes as a grid: a cell of it has the focus, arrow keys move it. */
 export function MatrixGrid({ matrix, asShares, label, onTell }: DrawnProps) {
   const table = useRef<HTMLTableElement>(null);
@@ -59,7 +79,6 @@ export function MatrixGrid({ matrix, asShares, label, onTell }: DrawnProps) {
   const n = matrix.classes.length;
   const part = useMemo(() => shares(matrix), [matrix]);
   const sums = useMemo(() => totals(matrix), [matrix]);
-  const long = matrix.classes.some((name) => name.length > 5);
   const tell = (target: EventTarget | null) => {
     const cell = target instanceof Element ? target.closest<HTMLElement>("[data-row]") : null;
     if (cell) onTell(Number(cell.dataset.row), Number(cell.dataset.column));
@@ -94,8 +113,8 @@ export function MatrixGrid({ matrix, asShares, label, onTell }: DrawnProps) {
             <th scope="col" class={css.corner}>
               <span class="visually-hidden">Prediction</span>
             </th>
-            {matrix.classes.map((name) => (
-              <th key={name} scope="col" class={long ? css.upright : undefined} title={name}>
+            {matrix.classes.map((name, column) => (
+              <th key={column} scope="col" class={name.length > LONG_NAME ? css.upright : undefined} title={name}>
                 <span>{name}</span>
               </th>
             ))}
@@ -106,16 +125,16 @@ export function MatrixGrid({ matrix, asShares, label, onTell }: DrawnProps) {
         </thead>
         <tbody>
           {matrix.classes.map((name, row) => (
-            <tr key={name}>
+            <tr key={row}>
               <th scope="row" title={name}>
                 <span>{name}</span>
               </th>
-              {matrix.classes.map((truth, column) => {
+              {matrix.classes.map((_, column) => {
                 const [count, share] = [matrix.counts[row * n + column] ?? 0, part[row * n + column] ?? 0];
                 const colour = shade(share, ramp);
                 return (
                   <td
-                    key={truth}
+                    key={column}
                     data-row={row}
                     data-column={column}
                     tabIndex={row === 0 && column === 0 ? 0 : -1}
@@ -133,8 +152,8 @@ export function MatrixGrid({ matrix, asShares, label, onTell }: DrawnProps) {
             <th scope="row" class={css.total}>
               all
             </th>
-            {matrix.classes.map((name, column) => (
-              <td key={name} class={css.total}>
+            {matrix.classes.map((_, column) => (
+              <td key={column} class={css.total}>
                 {sumText(sums.columns[column] ?? 0)}
               </td>
             ))}

@@ -12,7 +12,7 @@ import { Empty, Failed, Loading } from "../../ui/note";
 import { useAsked } from "../../ui/use";
 import css from "./matrix.module.css";
 import { MatrixCanvas } from "./matrix-canvas";
-import { MatrixGrid } from "./matrix-grid";
+import { MatrixGrid, Scale } from "./matrix-grid";
 import { asCsv, cellWords, fromProto, type Matrix, withoutBackground } from "./matrix-math";
 import { ClassScores, Confusions } from "./matrix-scores";
 import { StepSlider } from "./preview-slider";
@@ -188,6 +188,7 @@ function MatrixView({ found: { step, matrix }, job }: { found: Found; job: Job }
           <span>
             <span aria-hidden="true">↓</span> rows: predictions
           </span>
+          <Scale />
         </p>
         <Drawn
           matrix={shown}

@@ -183,7 +183,7 @@ function Controls({ zoom, busy, onReset }: { zoom: Zoom | undefined; busy: boole
       </CheckField>
       <div class={css.zoom} role="status">
         {zoom === undefined ? (
-          <span class="quiet">Drag over a chart to look closer.</span>
+          <span class="quiet">Drag over a chart to look closer, or press + on it.</span>
         ) : (
           <>
             <span>

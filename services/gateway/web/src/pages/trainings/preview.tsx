@@ -6,7 +6,7 @@ import { isOver } from "../../states";
 import { Card } from "../../ui/layout";
 import { Empty, Failed, Loading, Note } from "../../ui/note";
 import { useAsked } from "../../ui/use";
-import { occurring, SURE, verdict } from "./drawing";
+import { occurring, RIGHT_PIXELS, SURE, verdict } from "./drawing";
 import css from "./preview.module.css";
 import { Large, ShotCard, type Shown } from "./preview-card";
 import { Legend } from "./preview-picture";
@@ -138,7 +138,7 @@ function Gallery({ preview, task, busy }: { preview: Preview; task: Task; busy: 
         )}
         <span class="quiet" role="status">
           {wrong === 0 ? `All ${all.length} right` : `${integer(wrong)} of ${all.length} wrong`}
-          {task === Task.SEGMENTATION && " (below 90 % of the pixels right)"}
+          {task === Task.SEGMENTATION && `, where right is from ${percent(RIGHT_PIXELS, 0)} of the pixels on`}
         </span>
       </div>
       {task !== Task.CLASSIFICATION && on.labels && <Legend indices={occurring(sides, sure)} classes={classes} />}

@@ -2,7 +2,7 @@
 import { chargedMilliminutes } from "../../format";
 import type { ChargedInterval } from "../../gen/protos/events/v1/job_pb";
 import { type Job, JobState } from "../../gen/protos/scheduler/v1/job_pb";
-import { isOver } from "../../states";
+import { isCutOff, isOver } from "../../states";
 import type { Curves } from "./curves";
 
 /** What the curves tell of the progress. */
@@ -68,7 +68,8 @@ export function shareDone(job: Job, seen: Seen, nowMs: number): number | undefin
 export function leftMs(job: Job, seen: Seen, nowMs: number): number | undefined {
   const share = shareDone(job, seen, nowMs);
   const trained = trainedMs(job, nowMs);
-  if (share === undefined || share < 0.02 || trained < 2000 || isOver(job)) return undefined;
+  if (share === undefined || share < 0.02 || trained < 2000) return undefined;
+  if (job.state !== JobState.RUNNING || isCutOff(job)) return undefined;
   return Math.round((trained * (1 - share)) / share);
 }
 

@@ -1,6 +1,7 @@
 import { useState } from "preact/hooks";
 import { jobs as api, call, newRequestId } from "../../api/clients";
 import { type Job, JobState } from "../../gen/protos/scheduler/v1/job_pb";
+import { isCutOff } from "../../states";
 import { Button } from "../../ui/button";
 import { Dialog } from "../../ui/dialog";
 import { TextField } from "../../ui/fields";
@@ -28,7 +29,7 @@ export function StopTraining({ job, onClose }: { job: Job; onClose: () => void }
       onSubmit={() => void submit()}
       actions={
         <>
-          <Button onClick={onClose}>Go on training</Button>
+          <Button onClick={onClose}>Keep training</Button>
           <Button kind="danger" submit busy={busy}>
             {waits ? "Take it out" : "Stop training"}
           </Button>
@@ -42,6 +43,11 @@ export function StopTraining({ job, onClose }: { job: Job; onClose: () => void }
             ? "Its training has not started yet, and costs nothing."
             : "It saves a checkpoint first, which takes up to 30 seconds and is free; its minutes end now. You can resume it from there later."}
       </p>
+      {isCutOff(job) && (
+        <Note tone="warn">
+          It is cut off now: it is stopped once its box is heard again, or ends itself when its time is over.
+        </Note>
+      )}
       <TextField
         label="Reason"
         hint="For the people who read it later; may be empty."

@@ -11,7 +11,6 @@ import { ButtonLink } from "../../ui/button";
 import { Empty, Loading } from "../../ui/note";
 import { Tabs } from "../../ui/tabs";
 import { useAsked } from "../../ui/use";
-import { Banner } from "./banner";
 import { Header } from "./header";
 import { later } from "./later";
 import { NOTHING_SEEN, type Seen } from "./progress";
@@ -60,7 +59,6 @@ export default function Training() {
     // Another training is another page: nothing of the last one stays.
     <div key={id} class={css.page}>
       <Header job={job} seen={seen} />
-      <Banner job={job} />
       <div class={css.tabs}>
         <Tabs
           label="Parts of the training"

@@ -53,8 +53,9 @@ function Sheet({ told }: { told: ExplainChargeResponse }) {
       <p class="quiet">
         {timesByKind(told.attempts)
           .map(({ kind, ms }) => `${(KINDS[kind] ?? UNKNOWN_KIND).label} ${exactSpan(ms)}`)
-          .join(" · ")}{" "}
-        As of {utc(told.asOfMs)} UTC, event <Position of={told.position} />.{" "}
+          .map((words) => `${words} · `)
+          .join("")}
+        as of {utc(told.asOfMs)} UTC, event <Position of={told.position} />.{" "}
         <a href={`/trainings/${told.jobId}`}>The training</a>
       </p>
       {told.attempts.length === 0 && <p>No runner took it: nothing is charged.</p>}
@@ -81,7 +82,7 @@ function Attempt({ attempt, number }: { attempt: ExplainedAttempt; number: numbe
   return (
     <div class={css.attempt}>
       <p>
-        {number > 0 && `Attempt ${number} `}on{" "}
+        {number > 0 ? `Attempt ${number} on` : "On"}{" "}
         {attempt.runnerId ? <a href={`/runners/${attempt.runnerId}`}>{attempt.runnerName}</a> : "no runner"}{" "}
         {attempt.simulated && <Simulated />}
         {ended && <span class="quiet"> ended by {ended}</span>}

@@ -3,7 +3,8 @@ import { minutes } from "../../format";
 import type { GetUsageResponse } from "../../gen/protos/quota/v1/quota_pb";
 import { Bar, Note } from "../../ui/note";
 import { shareOf } from "./amounts";
-import { left, standing, WARNINGS } from "./thresholds";
+import { monthOf } from "./month";
+import { left, standing, standingThen, WARNINGS } from "./thresholds";
 import css from "./usage.module.css";
 
 /** Used, quota, left, and what runs, in numbers to be read from afar; below them what they mean. */
@@ -11,7 +12,10 @@ export function Numbers({ usage, past }: { usage: GetUsageResponse; past: boolea
   const quota = usage.quotaMilliminutes;
   const rest = left(usage);
   const share = quota === undefined ? 0 : quota === 0n ? 1 : shareOf(usage.usedMilliminutes, quota);
-  const state = standing(usage.usedMilliminutes, quota, usage.exhausted);
+  const over = usage.period < monthOf(Number(usage.asOfMs));
+  const state = over
+    ? standingThen(usage.usedMilliminutes, quota)
+    : standing(usage.usedMilliminutes, quota, usage.exhausted);
   const adjusted = usage.adjustedMilliminutes;
   return (
     <section aria-label="Minutes of the month" class={css.numbers}>

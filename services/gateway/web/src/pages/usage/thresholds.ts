@@ -1,7 +1,8 @@
 // What a quota says of the minutes used. Pure.
-import { minutes } from "../../format";
+import { minutes, percent } from "../../format";
 import type { GetUsageResponse } from "../../gen/protos/quota/v1/quota_pb";
 import type { Tone } from "../../states";
+import { shareOf } from "./amounts";
 
 // Percent of the quota at which the platform says so, as an event and to the webhook.
 const THRESHOLDS = [75n, 90n, 100n];
@@ -28,6 +29,12 @@ function aheadOf(percent: bigint, at: bigint): string {
   return percent === 100n
     ? `At 100 %, ${minutes(at)} minutes, running trainings are stopped and new ones refused.`
     : `The next warning comes at ${percent} %, ${minutes(at)} minutes; at 100 % running trainings are stopped.`;
+}
+
+/** The same of a month that is over: it stops nothing any more. */
+export function standingThen(used: bigint, quota: bigint | undefined): { tone: Tone; text: string } {
+  const share = quota ? `: ${percent(shareOf(used, quota), 0)} of what is the quota today were used` : "";
+  return { tone: "quiet", text: `The month is over${share}.` };
 }
 
 /** What is left, minutes × 1000; below zero where more was used; undefined without a quota. */

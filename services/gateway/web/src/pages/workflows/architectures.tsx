@@ -5,7 +5,7 @@ import { type Architecture, RequirementsBasis } from "../../gen/protos/training/
 import { runnersByName } from "../../live/stores";
 import { runnerState } from "../../states";
 import { Facts } from "../../ui/layout";
-import { Badge, Note, StateSymbol } from "../../ui/note";
+import { Badge, Note, StateBadge } from "../../ui/note";
 import { candidate, gib, shortages } from "../run/fit";
 import { millions } from "./catalogue";
 import { taskName } from "./formats";
@@ -120,15 +120,11 @@ const MOST = 12;
 
 function Fit({ runner, architecture }: { runner: Runner; architecture: Architecture }) {
   const found = candidate(runner, architecture);
-  const state = runnerState(runner);
   const tight = found.warnings.length > 0;
   return (
     <>
-      <span class={css.fitName}>
-        <StateSymbol of={state} />
-        <span class="visually-hidden">{state.label}</span>
-        <span class="break">{runner.name}</span>
-      </span>
+      <StateBadge state={runnerState(runner)} />
+      <strong class="break">{runner.name}</strong>
       {found.standing === "never" ? (
         <Badge tone="bad">✘ too small</Badge>
       ) : tight ? (

@@ -33,9 +33,9 @@ export function Editor({ begin, saved: first }: { begin: WorkflowForm; saved: Sa
   const [form, setForm] = useState(begin);
   const [attempted, setAttempted] = useState(false);
   const [deleting, setDeleting] = useState(false);
-  const { busy, failure, conflict, store, load, clear } = useSave();
   const id = saved?.workflow?.workflowId ?? "";
   const revision = saved?.workflow?.revision ?? 0;
+  const { busy, failure, conflict, store, load, clear } = useSave(form, { workflowId: id, revision });
   const dirty = !sameForm(form, base);
   const wrong = problemsOf(form, datasets.value, architectures.value);
   const shown = Object.fromEntries(
@@ -57,7 +57,7 @@ export function Editor({ begin, saved: first }: { begin: WorkflowForm; saved: Sa
   const save = async (over = revision): Promise<string> => {
     setAttempted(true);
     if (Object.keys(wrong).length > 0) return "";
-    const made = await store(form, { workflowId: id, revision: over });
+    const made = await store(over);
     if (made?.workflow === undefined) return "";
     take(made);
     say(
@@ -89,7 +89,11 @@ export function Editor({ begin, saved: first }: { begin: WorkflowForm; saved: Sa
             <Menu
               label="Actions for this workflow"
               items={[
-                { label: "Duplicate", onChoose: () => route(`/workflows/new?from=${id}`) },
+                {
+                  label: dirty ? "Duplicate: save first" : "Duplicate",
+                  disabled: dirty,
+                  onChoose: () => route(`/workflows/new?from=${id}`),
+                },
                 { label: "Delete…", onChoose: () => setDeleting(true) },
               ]}
             >

@@ -1,6 +1,6 @@
 import { Code } from "@connectrpc/connect";
-import { useRef, useState } from "preact/hooks";
-import { call, newRequestId, workflows } from "../../api/clients";
+import { useState } from "preact/hooks";
+import { call, workflows } from "../../api/clients";
 import { refusedField } from "../../api/details";
 import { hasCode, sentence } from "../../api/errors";
 import { type Dataset, DatasetFormat } from "../../gen/protos/training/v1/training_pb";
@@ -9,7 +9,7 @@ import { Dialog } from "../../ui/dialog";
 import { RadioField, TextField } from "../../ui/fields";
 import { Note } from "../../ui/note";
 import { say } from "../../ui/toasts";
-import { Tries } from "../run/settings";
+import { useRequestId } from "../../ui/use";
 import { FORMATS, formatOf, locationProblem, taskName } from "./formats";
 import css from "./workflows.module.css";
 
@@ -21,7 +21,8 @@ export function RegisterDataset({ onClose, onDone }: { onClose: () => void; onDo
   const [attempted, setAttempted] = useState(false);
   const [busy, setBusy] = useState(false);
   const [refused, setRefused] = useState<{ field: string; problem: string }>();
-  const tries = useRef(new Tries(newRequestId));
+  const wanted = { name: name.trim(), location: location.trim(), format };
+  const requestId = useRequestId(JSON.stringify(wanted));
   const at = (field: string) => (refused?.field === field ? refused.problem : "");
   const nameProblem = attempted && name.trim() === "" ? "Give it a name." : at("name");
   const placeProblem = (attempted && locationProblem(location)) || at("location");
@@ -31,8 +32,6 @@ export function RegisterDataset({ onClose, onDone }: { onClose: () => void; onDo
     if (busy || name.trim() === "" || locationProblem(location)) return;
     setBusy(true);
     try {
-      const wanted = { name: name.trim(), location: location.trim(), format };
-      const requestId = tries.current.idFor(JSON.stringify(wanted));
       const { dataset } = await workflows.registerDataset({ requestId, ...wanted }, call());
       if (dataset) {
         say(`${dataset.name} is registered.`);

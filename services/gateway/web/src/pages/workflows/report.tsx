@@ -58,13 +58,13 @@ function Classes({ bars, task }: { bars: readonly ClassBar[]; task: Task }) {
       <h3>Classes by {UNITS[task] ?? "images"}</h3>
       {all ? (
         <Rows label="Classes" items={bars} keyOf={(bar) => bar.name} height={26} window="320px">
-          {(bar) => <ClassRow bar={bar} />}
+          {(bar) => <ClassRow bar={bar} two={UNITS[task] !== undefined} />}
         </Rows>
       ) : (
         <ul class={css.plain}>
           {bars.slice(0, FEW).map((bar) => (
             <li key={bar.name}>
-              <ClassRow bar={bar} />
+              <ClassRow bar={bar} two={UNITS[task] !== undefined} />
             </li>
           ))}
         </ul>
@@ -78,9 +78,9 @@ function Classes({ bars, task }: { bars: readonly ClassBar[]; task: Task }) {
   );
 }
 
-function ClassRow({ bar }: { bar: ClassBar }) {
+function ClassRow({ bar, two }: { bar: ClassBar; two: boolean }) {
   return (
-    <div class={css.classRow}>
+    <div class={`${css.classRow} ${two ? css.twoCounts : ""}`}>
       <span class={css.ellipsis} title={bar.name}>
         {bar.name}
       </span>

@@ -1,10 +1,10 @@
 import { Code } from "@connectrpc/connect";
 import { useRef, useState } from "preact/hooks";
-import { call, newRequestId, workflows } from "../../api/clients";
+import { call, workflows } from "../../api/clients";
 import { refusedField, revisedMeanwhile } from "../../api/details";
 import { hasCode, sentence } from "../../api/errors";
 import type { SavedWorkflow } from "../../gen/protos/scheduler/v1/workflow_pb";
-import { Tries } from "../run/settings";
+import { useRequestId } from "../../ui/use";
 import { type WorkflowForm, workflowOf } from "./form";
 
 interface Failure {
@@ -16,12 +16,13 @@ interface Failure {
 }
 
 /** Creates and revises: what is under way, what was refused, and at which revision somebody else has left it. */
-export function useSave() {
+export function useSave(form: WorkflowForm, known: { workflowId: string; revision: number }) {
   const [busy, setBusy] = useState(false);
   const [failure, setFailure] = useState<Failure>();
   const [conflict, setConflict] = useState<number>();
   const underway = useRef(false);
-  const tries = useRef(new Tries(newRequestId));
+  // Saving over another's revision is another thing to ask for.
+  const requestId = useRequestId(JSON.stringify([form, known, conflict]));
 
   const attempt = async (action: () => Promise<SavedWorkflow | undefined>): Promise<SavedWorkflow | undefined> => {
     if (underway.current) return undefined;
@@ -43,10 +44,10 @@ export function useSave() {
     }
   };
 
-  const store = (form: WorkflowForm, known: { workflowId: string; revision: number }) =>
+  /** Saves the form; `over` says which revision it replaces. */
+  const store = (over: number) =>
     attempt(async () => {
-      const workflow = workflowOf(form, known);
-      const requestId = tries.current.idFor(JSON.stringify([form, known]));
+      const workflow = workflowOf(form, { ...known, revision: over });
       const answer = known.workflowId
         ? await workflows.reviseWorkflow({ requestId, workflow }, call())
         : await workflows.createWorkflow({ requestId, workflow }, call());

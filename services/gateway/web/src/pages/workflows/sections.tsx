@@ -32,7 +32,9 @@ export function Sections({ form, datasets, architectures, problems, onChange }: 
   const dataset = datasets.value?.find((one) => one.datasetId === form.datasetId);
   const architecture = architectures.value?.find((one) => one.architectureId === form.architectureId);
   const task = dataset ? formatOf(dataset).task : Task.UNSPECIFIED;
-  const fitting = architectures.value?.filter((one) => one.task === task) ?? [];
+  // Who cannot choose sees what was chosen.
+  const offered = (one: Architecture) => one.task === task && (mayWrite.value || one === architecture);
+  const fitting = architectures.value?.filter(offered) ?? [];
   return (
     <div class={css.sections}>
       <div class={css.column}>
