@@ -42,9 +42,10 @@ seen everything up to *n*. Numbers that end in `_ms` are milliseconds, `_us` mic
 
 _RPCS_INTRO = """# RPCs
 
-Every server answers reflection and `grpc.health.v1`, so any gRPC client can explore it. A call carries a token as
-the metadata `authorization: Bearer tt_…` (a runner: its secret key, `tk_…`). For example, with `buf` from the
-virtual environment, the scheduler's address from `tether whoami` and the token from `client.toml`:
+Every server answers reflection and `grpc.health.v1`, so any gRPC client can explore it.
+[The gateway](../how-to/gateway.md) has the RPCs of all of them at one address, for gRPC-Web too. A call carries a
+token as the metadata `authorization: Bearer tt_…` (a runner: its secret key, `tk_…`). For example, with `buf` from
+the virtual environment, the scheduler's address from `tether whoami` and the token from `client.toml`:
 
 ```sh
 buf curl --protocol grpc --http2-prior-knowledge -H "authorization: Bearer $TETHER_TOKEN" \\

@@ -49,7 +49,7 @@ _SEEN = """
         if (name in window.seen) return;
         window.seen[name] = 0;
         requestAnimationFrame(() => { window.seen[name] = performance.timeOrigin + performance.now(); });
-    }).observe(document.documentElement, {subtree: true, childList: true, characterData: true});
+    }).observe(document, {subtree: true, childList: true, characterData: true});
 """
 
 Report = Callable[[str, float], None]

@@ -1,7 +1,7 @@
 """Markers for what a machine may lack. A test that needs it is skipped loudly, or fails where that was ruled out.
 
-`pytest.mark.namespaces`, `mounts`, `memory_limits`, `page` and `browser`; `.ci/run` sets TETHER_TEST_EVERYTHING, and CI systems
-set CI.
+`pytest.mark.namespaces`, `mounts`, `memory_limits`, `page` and `browser`; `.ci/run` sets TETHER_TEST_EVERYTHING, and
+CI systems set CI.
 """
 
 import os

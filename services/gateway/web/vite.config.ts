@@ -16,5 +16,11 @@ export default defineConfig({
     // `npm run dev` beside a platform that runs: TETHER_GATEWAY=http://localhost:27700
     proxy: { "^/tether\\.": { target: process.env.TETHER_GATEWAY ?? "http://localhost:27700", changeOrigin: true } },
   },
-  test: { environment: "happy-dom", include: ["test/**/*.test.{ts,tsx}"] },
+  test: {
+    projects: [
+      // What computes needs no document, and making one for each file takes longer than all tests together.
+      { extends: true, test: { name: "pure", include: ["test/**/*.test.ts"], environment: "node" } },
+      { extends: true, test: { name: "page", include: ["test/**/*.test.tsx"], environment: "happy-dom" } },
+    ],
+  },
 });

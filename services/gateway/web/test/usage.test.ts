@@ -12,7 +12,16 @@ import { asTyped, exact, exactSpan, MS_MICROS_PER_MINUTE, parsedMinutes, shareOf
 import { wholeOf } from "../src/pages/usage/breakdown-rows";
 import { chargeLine, merged } from "../src/pages/usage/charge-list";
 import { rateWords, timesByKind } from "../src/pages/usage/invoice-words";
-import { bounds, fromLocalInput, localInput, monthName, monthOf, shifted, utc } from "../src/pages/usage/month";
+import {
+  bounds,
+  fromLocalInput,
+  localInput,
+  momentOf,
+  monthName,
+  monthOf,
+  shifted,
+  utc,
+} from "../src/pages/usage/month";
 import { left, standing } from "../src/pages/usage/thresholds";
 
 describe("months in UTC", () => {
@@ -31,6 +40,11 @@ describe("months in UTC", () => {
     for (const text of ["", "2026", "2026-13", "2026-00", "26-01", "2026-01-01", "x"])
       expect(bounds(text)).toBeUndefined();
     expect([monthName("2026-11"), monthName("x")]).toEqual(["November 2026", "x"]);
+  });
+
+  test("an address that names no moment names none", () => {
+    expect(momentOf("1795411331007")).toBe(1_795_411_331_007);
+    for (const text of [undefined, "", "x", "-5", "1.5", "1e20", "9999999999999999"]) expect(momentOf(text)).toBe(0);
   });
 
   test("a moment that is typed is the one that is shown", () => {
@@ -71,9 +85,12 @@ describe("amounts", () => {
     expect(parsedMinutes(text)).toEqual({ milliminutes });
   });
 
-  test.each(["", "x", "1.2345", "1e3", "--5", "5-", ".", "9999999999999"])("%s is no number of minutes", (text) => {
-    expect(parsedMinutes(text)).toHaveProperty("problem");
-  });
+  test.each(["", " ", "x", "1.2345", "1e3", "--5", "5-", ".", "9999999999999"])(
+    "%s is no number of minutes",
+    (text) => {
+      expect(parsedMinutes(text)).toHaveProperty("problem");
+    },
+  );
 
   test("what is filled in is what is typed", () => {
     for (const milliminutes of [0n, 1n, 34n, 600_000n, -12_500n, 10n ** 15n])

@@ -94,7 +94,8 @@ export function Rows<T>(props: RowsProps<T>) {
     const index = items.findIndex((item) => keyOf(item) === reveal);
     if (index < 0) return;
     revealed.current = reveal;
-    virtual.scrollToIndex(index, { align: "center" });
+    // With a little of what lies before it; the row itself may be taller than the window.
+    virtual.scrollToIndex(Math.max(index - 2, 0), { align: "start" });
   }, [reveal, items, keyOf, virtual]);
   return (
     <section

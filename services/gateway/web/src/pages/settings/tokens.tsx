@@ -99,7 +99,7 @@ function Row({ token, onRevoke, onErase }: { token: Token; onRevoke: () => void;
   const until = Number(token.expiresAtMs);
   return (
     <tr>
-      <td class="break">
+      <td class={`break ${css.who}`}>
         {token.name ? <b>{token.name}</b> : <span class="quiet">name erased</span>}{" "}
         {own && <Badge tone="busy">you</Badge>}
         <div class="quiet">

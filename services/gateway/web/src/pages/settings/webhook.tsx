@@ -76,12 +76,12 @@ function State({ hook }: { hook: Hook }) {
     <div class={css.stack}>
       {hook.failuresInARow > 0 ? (
         <Note tone="bad">
-          {count(hook.failuresInARow, "failure")} in a row: {hook.lastFailure}{" "}
+          {count(hook.failuresInARow, "failure")} in a row: {hook.lastFailure.replace(/\.?$/, ".")}{" "}
           {waitMs > 0 ? `Tried again in ${duration(waitMs)}.` : "Tried again now."} Nothing is lost: deliveries go on in
           order from there.
         </Note>
       ) : (
-        <Note tone="good">Deliveries succeed.</Note>
+        <Note tone="good">Deliveries succeed: none has failed since the last one that came through.</Note>
       )}
       <Facts
         of={[

@@ -14,6 +14,7 @@ import { FilterBar } from "./list-filter-bar";
 import { type Filters, fits, isFiltering, NO_FILTERS, overlaid, parsed, queryOf } from "./list-filters";
 import { usePages } from "./list-pages";
 import { TrainingRow } from "./list-row";
+import { useStale } from "./list-stale";
 
 /** Fewest and most trainings that can be compared. */
 const [FEWEST, MOST] = [2, 6];
@@ -27,10 +28,13 @@ export default function Trainings() {
   const subject = `token:${who.value?.subjectId ?? ""}`;
   const pages = usePages(filters, subject);
   const live = liveJobs.value;
+  const ended = useStale(pages.jobs, live);
   // biome-ignore lint/correctness/useExhaustiveDependencies: `live` is the value of a signal, which changes
   const jobs = useMemo(
-    () => pages.jobs && overlaid(pages.jobs, live ?? new Map(), pages.complete, (job) => fits(job, filters, subject)),
-    [pages.jobs, pages.complete, live, filters, subject],
+    () =>
+      pages.jobs &&
+      overlaid(pages.jobs, new Map([...ended, ...(live ?? [])]), pages.complete, (job) => fits(job, filters, subject)),
+    [pages.jobs, pages.complete, live, ended, filters, subject],
   );
   const [chosen, setChosen] = useState<readonly string[]>([]);
   const choose = (job: Job, wanted: boolean) =>
@@ -69,7 +73,7 @@ export default function Trainings() {
                 items={jobs}
                 keyOf={(job) => job.jobId}
                 height={62}
-                window="calc(100dvh - 300px)"
+                window="max(340px, calc(100dvh - 300px))"
                 onEnd={pages.more}
               >
                 {(job) => (

@@ -29,6 +29,7 @@ export function exactSpan(ms: bigint): string {
 export function parsedMinutes(text: string): { milliminutes: bigint } | { problem: string } {
   const typed = text.trim().replaceAll(",", "").replace("−", "-");
   const found = /^([+-]?)(\d{1,15})(?:\.(\d*))?$/.exec(typed);
+  if (typed === "") return { problem: "Write a number of minutes, for example 600." };
   if (found === null) return { problem: `“${text.trim()}” is not a number of minutes; write for example 600.` };
   const [, sign = "", whole = "", decimals = ""] = found;
   if (decimals.length > 3) return { problem: "Minutes have at most three digits after the point." };

@@ -45,6 +45,8 @@ export function Breakdown({ by, onChoose, asked }: BreakdownProps) {
 function Rows({ by, usage }: { by: Grouping; usage: GetUsageResponse }) {
   const names = useNames(by);
   const whole = useMemo(() => wholeOf(usage.rows, by.id, names), [usage, by, names]);
+  // A thousand rows at most; the same ones are not compared anew each second.
+  const lines = useMemo(() => whole.parts.map((part) => <Line key={part.key} part={part} />), [whole]);
   if (whole.parts.length === 0)
     return <Empty title="Nothing was charged">Minutes count from the start of a training process.</Empty>;
   return (
@@ -72,9 +74,7 @@ function Rows({ by, usage }: { by: Grouping; usage: GetUsageResponse }) {
           </>
         }
       >
-        {whole.parts.map((part) => (
-          <Line key={part.key} part={part} />
-        ))}
+        {lines}
         <tr class={css.whole}>
           <th scope="row">The whole</th>
           <td class={right}>{minutes(chargedMilliminutes(whole.msMicros))}</td>

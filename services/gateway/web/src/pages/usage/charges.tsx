@@ -1,4 +1,4 @@
-import { useState } from "preact/hooks";
+import { useMemo, useState } from "preact/hooks";
 import { minutes, shortId } from "../../format";
 import type { Charge, GetUsageResponse } from "../../gen/protos/quota/v1/quota_pb";
 import { Card } from "../../ui/layout";
@@ -21,6 +21,7 @@ interface Entry {
 /** What each training of the month cost, as it is known now. */
 export function Charges({ period, changed }: { period: string; changed: unknown }) {
   const { charges, problem, more, reload } = useCharges(period, changed);
+  const entries = useMemo(() => charges?.map(entryOf), [charges]);
   return (
     <Card title="What each training cost" flush>
       {problem && (
@@ -28,8 +29,8 @@ export function Charges({ period, changed }: { period: string; changed: unknown 
           <Failed retry={reload}>{problem}</Failed>
         </div>
       )}
-      {charges !== undefined ? (
-        <List entries={charges.map(entryOf)} atMs={0} changed={changed} onEnd={more} />
+      {entries !== undefined ? (
+        <List entries={entries} atMs={0} changed={changed} onEnd={more} />
       ) : (
         !problem && <Loading what="Loading the charges" />
       )}

@@ -34,6 +34,14 @@ export function utc(atMs: number | bigint): string {
   return new Date(Number(atMs)).toISOString().slice(0, 23).replace("T", " ");
 }
 
+// The last moment that a date of JavaScript can be.
+const LAST_MS = 8.64e15;
+
+/** The moment that an address names in Unix milliseconds; zero where it names none. */
+export function momentOf(text: string | undefined): number {
+  return text !== undefined && /^\d{1,16}$/.test(text) && Number(text) <= LAST_MS ? Number(text) : 0;
+}
+
 /** What a field for date and time shows of a moment, in local time; empty for zero. */
 export function localInput(atMs: number): string {
   if (atMs <= 0) return "";

@@ -1,3 +1,4 @@
+import { useComputed } from "@preact/signals";
 import { useMemo, useState } from "preact/hooks";
 import { useLocation } from "preact-iso";
 import { mayAdmin, mayReadLog, mayWrite } from "../../api/session";
@@ -16,7 +17,7 @@ import { BurnChart } from "./burn-chart";
 import { Charges, PastCharges } from "./charges";
 import { AdjustMinutes, SetQuota, Verify } from "./dialogs";
 import { Invoice } from "./invoice";
-import { bounds, fromLocalInput, localInput, monthName, monthOf, shifted } from "./month";
+import { bounds, fromLocalInput, localInput, momentOf, monthName, monthOf, shifted } from "./month";
 import { Numbers } from "./numbers";
 import css from "./usage.module.css";
 import { useBreakdown, useThrottled, useUsage, type View } from "./use-usage";
@@ -29,7 +30,7 @@ const MONTHS = 24;
 export default function Usage() {
   const { query, route } = useLocation();
   const month = bounds(query.month ?? "") === undefined ? "" : (query.month ?? "");
-  const atMs = Number(query.at) || 0;
+  const atMs = momentOf(query.at);
   const view = useMemo<View>(() => ({ month, atMs }), [month, atMs]);
   const job = query.job ?? "";
   const by = GROUPINGS.find((one) => one.id === query.by) ?? GROUPINGS[0];
@@ -40,14 +41,14 @@ export default function Usage() {
   const days = useBreakdown(view, UsageGrouping.DAY, changed);
   const rows = useBreakdown(view, by?.value ?? UsageGrouping.RUNNER, changed);
   const past = atMs > 0;
-  const thisMonth = monthOf(now.value);
+  const thisMonth = useComputed(() => monthOf(now.value)).value;
 
   const go = (change: Record<string, string>) => {
     const wanted = new URLSearchParams(Object.entries({ ...query, ...change }).filter(([, value]) => value !== ""));
     route(`/usage${wanted.size > 0 ? `?${wanted}` : ""}`, true);
   };
   const show = (wanted: string) => go({ month: wanted === thisMonth && !past ? "" : wanted });
-  const shown = usage?.period ?? (month || monthOf(past ? atMs : now.value));
+  const shown = usage?.period ?? (month || (past ? monthOf(atMs) : thisMonth));
   const months = Array.from({ length: MONTHS }, (_, index) => shifted(thisMonth, -index));
 
   return (
@@ -163,10 +164,14 @@ function Curve({ usage, days, past }: CurveProps) {
     [usage, known],
   );
   if (burn === undefined)
-    return days.problem ? (
-      <Failed retry={days.reload}>{days.problem}</Failed>
-    ) : (
-      <Loading what="Loading the days" lines={6} />
+    return (
+      <div class={css.figure}>
+        {days.problem ? (
+          <Failed retry={days.reload}>{days.problem}</Failed>
+        ) : (
+          <Loading what="Loading the days" lines={6} />
+        )}
+      </div>
     );
   return (
     <BurnChart

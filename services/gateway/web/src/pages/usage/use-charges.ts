@@ -1,6 +1,6 @@
 import { useCallback, useEffect, useRef, useState } from "preact/hooks";
 import { call, quota } from "../../api/clients";
-import { sentence } from "../../api/errors";
+import { isUnreachable, sentence } from "../../api/errors";
 import type { Charge } from "../../gen/protos/quota/v1/quota_pb";
 import { merged } from "./charge-list";
 
@@ -14,12 +14,14 @@ export interface Charges {
 }
 
 const PAGE = 100;
+const RETRY_MS = 3_000;
 
 /** Charges of a month, a page at a time; the newest are asked for again when `changed` does. */
 export function useCharges(period: string, changed: unknown): Charges {
   const [charges, setCharges] = useState<readonly Charge[]>();
   const [problem, setProblem] = useState("");
   const [round, setRound] = useState(0);
+  const reload = useCallback(() => setRound((number) => number + 1), []);
   const next = useRef("");
   const busy = useRef<AbortController>(undefined);
 
@@ -33,6 +35,7 @@ export function useCharges(period: string, changed: unknown): Charges {
   // biome-ignore lint/correctness/useExhaustiveDependencies: `changed` and the round say when to ask again
   useEffect(() => {
     const abort = new AbortController();
+    let retry: ReturnType<typeof setTimeout> | undefined;
     setProblem("");
     quota.listCharges({ period, pageSize: PAGE }, call(abort.signal)).then(
       (page) => {
@@ -44,9 +47,16 @@ export function useCharges(period: string, changed: unknown): Charges {
           return joins ? merged(known, page.charges, "newest") : page.charges;
         });
       },
-      (error: unknown) => abort.signal.aborted || setProblem(sentence(error)),
+      (error: unknown) => {
+        if (abort.signal.aborted) return;
+        setProblem(sentence(error));
+        if (isUnreachable(error)) retry = setTimeout(reload, RETRY_MS);
+      },
     );
-    return () => abort.abort();
+    return () => {
+      clearTimeout(retry);
+      abort.abort();
+    };
   }, [period, changed, round]);
 
   const more = useCallback(() => {
@@ -68,5 +78,5 @@ export function useCharges(period: string, changed: unknown): Charges {
       });
   }, [period]);
 
-  return { charges, problem, more, reload: useCallback(() => setRound((number) => number + 1), []) };
+  return { charges, problem, more, reload };
 }
