@@ -40,9 +40,9 @@ async def test_from_the_first_runner_to_what_it_cost_the_page_is_enough(scene: S
         await _downloads_what_the_log_names(page, scene, tmp_path)
         await browser.go(page, f"/workflows/{scene.workflow_id}")
         await _runs_it(page, "to be stopped", epochs=500, advanced=False)
-        stopped = _id_in(page)
+        scene.other_job_id = _id_in(page)
         await _stops_it(page)
-        await _reads_what_both_cost(page, scene.platform, scene.job_id, stopped)
+        await _reads_what_both_cost(page, scene.platform, scene.job_id, scene.other_job_id)
         await _reads_the_start_in_words(page, "to be stopped")
         assert browser.amiss() == []
 

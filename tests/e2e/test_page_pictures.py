@@ -20,9 +20,8 @@ async def test_every_page_is_accessible_and_fits_every_width(scene: Scene) -> No
         faults: list[str] = []
         page = await browser.sign_in()
         for name, path in _pages(scene).items():
-            await browser.go(page, path)
-            faults += await _faults(page, name)
-        faults += await _faults(await stranger.tab("/"), "sign-in")
+            faults += await _faults(page, name, browser.address + path)
+        faults += await _faults(await stranger.context.new_page(), "sign-in", stranger.address)
         assert not faults, "\n".join(faults)
         assert browser.amiss() + stranger.amiss() == []
 
@@ -33,6 +32,7 @@ def _pages(scene: Scene) -> dict[str, str]:
     return {
         "trainings": "/trainings",
         **{f"training-{tab}": f"{training}/{tab}" for tab in _TABS},
+        **({"compare": f"/compare?jobs={scene.job_id},{scene.other_job_id}"} if scene.other_job_id else {}),
         "workflows": "/workflows",
         "datasets": "/workflows?tab=datasets",
         "workflow-new": "/workflows/new",
@@ -47,11 +47,13 @@ def _pages(scene: Scene) -> dict[str, str]:
     }
 
 
-async def _faults(page: Page, name: str) -> list[str]:
+async def _faults(page: Page, name: str, address: str) -> list[str]:
     """What is wrong with a page in any theme and at any width; its pictures lie in build/screenshots."""
     faults = []
     for theme in ("light", "dark"):
         await page.emulate_media(color_scheme=theme, reduced_motion="reduce")
+        if theme == "light":
+            await page.goto(address)
         for width, height in _HEIGHTS.items():
             # Colours change no widths.
             if theme == "dark" and width not in _PICTURED:

@@ -22,6 +22,8 @@ class Scene:
     folder: Path
     # A training that has finished, with previews, matrices, checkpoints and logs; empty: nobody has run one yet.
     job_id: str = ""
+    # One to compare it with.
+    other_job_id: str = ""
     workflow_id: str = ""
     runner_id: str = ""
     # Environment of the box whose runner a person has added; it goes on until the end of all tests.

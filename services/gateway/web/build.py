@@ -89,6 +89,8 @@ def main(arguments: Sequence[str]) -> int:
             print(f"error: {error}", file=sys.stderr)
             return 1
         print(f"warning: the page was not built, everything else works. {error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        return 130
     return 0
 
 

@@ -159,6 +159,11 @@ export function words(names: Record<number, string>, value: number): string {
   return (names[value] ?? `number ${value}`).replaceAll("_", " ").toLowerCase();
 }
 
+/** A server's sentence as it stands by itself: it begins with a capital. */
+export function capitalized(text: string): string {
+  return text.charAt(0).toUpperCase() + text.slice(1);
+}
+
 /** Enough of an id to name it by: its prefix and eight characters. */
 export function shortId(id: string): string {
   const [prefix, rest] = id.split("_", 2);

@@ -1,3 +1,4 @@
+// @vitest-environment happy-dom
 import { create } from "@bufbuild/protobuf";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { GetPreviewResponseSchema } from "../src/gen/protos/metrics/v1/evaluation_pb";

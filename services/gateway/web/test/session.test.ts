@@ -1,3 +1,4 @@
+// @vitest-environment happy-dom
 import { Code } from "@connectrpc/connect";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { Role } from "../src/gen/protos/events/v1/workspace_pb";

@@ -1,3 +1,4 @@
+// @vitest-environment happy-dom
 import { Code } from "@connectrpc/connect";
 import { afterEach, beforeAll, beforeEach, expect, test, vi } from "vitest";
 import * as session from "../src/api/session";

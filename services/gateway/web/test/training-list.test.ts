@@ -1,4 +1,3 @@
-// @vitest-environment node
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { describe, expect, test } from "vitest";
 import { type Job, JobSchema, JobState } from "../src/gen/protos/scheduler/v1/job_pb";

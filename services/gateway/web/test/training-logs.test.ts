@@ -1,4 +1,3 @@
-// @vitest-environment node
 import { create } from "@bufbuild/protobuf";
 import { describe, expect, test } from "vitest";
 import { StoredLogLineSchema } from "../src/gen/protos/metrics/v1/metrics_pb";

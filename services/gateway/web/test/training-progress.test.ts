@@ -1,4 +1,3 @@
-// @vitest-environment node
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { describe, expect, test } from "vitest";
 import { ExplainChargeResponseSchema, ExplainedInterval_Kind } from "../src/gen/protos/quota/v1/quota_pb";

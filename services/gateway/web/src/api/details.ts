@@ -1,4 +1,5 @@
 import { ConnectError } from "@connectrpc/connect";
+import { capitalized } from "../format";
 import { InvalidFieldSchema, RevisedMeanwhileSchema } from "../gen/protos/common/v1/errors_pb";
 import { sentence } from "./errors";
 
@@ -6,7 +7,7 @@ import { sentence } from "./errors";
 export function refusedField(error: unknown): { field: string; problem: string } | undefined {
   const [found] = ConnectError.from(error).findDetails(InvalidFieldSchema);
   if (found === undefined) return undefined;
-  const rule = found.rule.charAt(0).toUpperCase() + found.rule.slice(1);
+  const rule = capitalized(found.rule);
   return { field: found.field, problem: rule ? `${rule}.` : sentence(error) };
 }
 

@@ -1,4 +1,5 @@
 import { Code, ConnectError } from "@connectrpc/connect";
+import { capitalized } from "../format";
 
 /** What the page says where no answer came at all. */
 export const UNREACHABLE = "The platform does not answer; this page goes on trying.";
@@ -25,8 +26,4 @@ export function isSignedOut(error: unknown): boolean {
 
 export function hasCode(error: unknown, ...codes: Code[]): boolean {
   return codes.includes(ConnectError.from(error).code);
-}
-
-function capitalized(text: string): string {
-  return text.charAt(0).toUpperCase() + text.slice(1);
 }

@@ -1,5 +1,5 @@
 import type { ComponentChildren } from "preact";
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useLayoutEffect, useRef, useState } from "preact/hooks";
 import { useLocation } from "preact-iso";
 import { call, jobs } from "../../api/clients";
 import { refusedField } from "../../api/details";
@@ -140,7 +140,8 @@ function useFirstChoice(
   runnerId: string | undefined,
 ): void {
   const settled = useRef(false);
-  useEffect(() => {
+  // Before the person sees it: later it could undo what he has just pressed.
+  useLayoutEffect(() => {
     if (settled.current || known === undefined) return;
     settled.current = true;
     const id = form.where.split(":")[1];

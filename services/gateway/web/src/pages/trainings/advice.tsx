@@ -1,5 +1,5 @@
 import { call, evaluations } from "../../api/clients";
-import { integer, measured, words } from "../../format";
+import { capitalized, integer, measured, words } from "../../format";
 import { type Evidence, type Recommendation, RecommendationKind } from "../../gen/protos/metrics/v1/evaluation_pb";
 import type { Job } from "../../gen/protos/scheduler/v1/job_pb";
 import { isOver } from "../../states";
@@ -59,7 +59,7 @@ function One({ of, first }: { of: Recommendation; first: boolean }) {
   const kind = words(RecommendationKind, of.kind);
   return (
     <Card
-      title={`${kind.charAt(0).toUpperCase()}${kind.slice(1).replace(" gpu", " GPU").replace("vram", "VRAM")}`}
+      title={capitalized(kind.replace(" gpu", " GPU").replace("vram", "VRAM"))}
       actions={first && <span class="quiet">most pressing</span>}
     >
       <dl class={css.said}>

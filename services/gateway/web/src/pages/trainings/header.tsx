@@ -1,7 +1,7 @@
 import { useEffect, useState } from "preact/hooks";
 import { call, quota } from "../../api/clients";
 import { mayWrite, who } from "../../api/session";
-import { count, integer, minutes, moment, rate, span } from "../../format";
+import { capitalized, count, integer, minutes, moment, rate, span } from "../../format";
 import type { ExplainChargeResponse } from "../../gen/protos/quota/v1/quota_pb";
 import { type Job, JobState } from "../../gen/protos/scheduler/v1/job_pb";
 import { attempt, cutOff, isCutOff, isOver, jobState, reason } from "../../states";
@@ -78,7 +78,7 @@ export function Header({ job, seen }: { job: Job; seen: Seen }) {
         </Note>
       )}
       {job.warnings.map((warning) => (
-        <Note tone="warn" key={warning}>
+        <Note tone="warn" key={capitalized(warning)}>
           {warning}
         </Note>
       ))}

@@ -9,12 +9,16 @@ import { Button, ButtonLink } from "../../ui/button";
 import { Card, Head } from "../../ui/layout";
 import { Empty, Failed, Loading } from "../../ui/note";
 import { Rows } from "../../ui/rows";
+import { later } from "./later";
 import css from "./list.module.css";
 import { FilterBar } from "./list-filter-bar";
 import { type Filters, fits, isFiltering, NO_FILTERS, overlaid, parsed, queryOf } from "./list-filters";
 import { usePages } from "./list-pages";
 import { TrainingRow } from "./list-row";
 import { useStale } from "./list-stale";
+
+// The first page that people see does not wait for a dialog that they may open.
+const RunTraining = later(async () => ({ default: (await import("../run/run")).RunTraining }));
 
 /** Fewest and most trainings that can be compared. */
 const [FEWEST, MOST] = [2, 6];
@@ -39,11 +43,21 @@ export default function Trainings() {
   const [chosen, setChosen] = useState<readonly string[]>([]);
   const choose = (job: Job, wanted: boolean) =>
     setChosen(wanted ? [...chosen, job.jobId] : chosen.filter((id) => id !== job.jobId));
+  const [asking, setAsking] = useState(false);
   const filtering = isFiltering(filters);
   const running = [...(live?.values() ?? [])].filter((job) => !isOver(job)).length;
   return (
     <>
-      <Head title="Trainings" actions={mayWrite.value && <ButtonLink href="/workflows">Run a training</ButtonLink>}>
+      <Head
+        title="Trainings"
+        actions={
+          mayWrite.value && (
+            <Button kind="run" onClick={() => setAsking(true)}>
+              Run Training
+            </Button>
+          )
+        }
+      >
         {live === undefined
           ? "What your runners train, and have trained"
           : running > 0
@@ -93,6 +107,7 @@ export default function Trainings() {
         {jobs !== undefined && (pages.loading ? "Loading…" : told(jobs.length, pages.complete))}
       </p>
       {chosen.length > 0 && <Chosen ids={chosen} onClear={() => setChosen([])} />}
+      {asking && <RunTraining onClose={() => setAsking(false)} />}
     </>
   );
 }
