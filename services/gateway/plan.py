@@ -10,6 +10,8 @@ UPSTREAMS = ("scheduler", "quota", "metrics", "eventlog")
 
 MIB = 1 << 20
 
+_HTTP_PORT = 80
+
 _NAME = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?")
 
 
@@ -64,13 +66,18 @@ def split(address: str) -> tuple[str, int]:
 
 
 def names_of(listen: str, further: str = "") -> tuple[str, ...]:
-    """What a gateway that listens here is called: by people on the same machine, and by the names given, with commas.
+    """What a gateway that listens here is called: by people on the same machine, and by the names given, with commas;
+    in lower case, as its routes compare them.
 
     Raises ValueError where one of those is none.
     """
     host, port = split(listen)
-    own = (f"{name}:{port}" for name in (f"[{host}]" if ":" in host else host, "localhost", "127.0.0.1", "[::1]"))
-    given = [name.strip() for name in further.split(",") if name.strip()]
+    names = (f"[{host}]" if ":" in host else host, "localhost", "127.0.0.1", "[::1]")
+    own = [f"{name.lower()}:{port}" for name in names]
+    if port == _HTTP_PORT:
+        # Which browsers leave out.
+        own += [name.lower() for name in names]
+    given = [name.strip().lower() for name in further.split(",") if name.strip()]
     for name in given:
         if not _NAME.fullmatch(name):
             raise ValueError(f"{name!r} is no host or host:port, such as gpu.example.com or 10.0.0.5:27700")

@@ -79,7 +79,9 @@ class Artifacts:
         )
         there: dict[str, list[Artifact]] = {}
         for row in rows:
-            there.setdefault(row["job_id"], []).append(load(row["state"], Artifact))
+            # The column is wrong where an older version has written the row since.
+            if (one := load(row["state"], Artifact)).there:
+                there.setdefault(row["job_id"], []).append(one)
         return {row["job_id"]: Stored(there.get(row["job_id"], ()), row["version"]) for row in versions}
 
     async def at(self, job: Job, position: int) -> list[Artifact]:

@@ -10,7 +10,7 @@ from services.scheduler.making import dataset_of, workflow_of
 from services.scheduler.queries import Queries
 from services.scheduler.store import Store
 
-_ID = re.compile(r"[a-z]{2}_[a-z2-7]{16}")
+_ID = r"_[a-z2-7]{16}"
 
 
 async def wanted(request: ListJobsRequest, store: Store, queries: Queries) -> Wanted:
@@ -22,14 +22,24 @@ async def wanted(request: ListJobsRequest, store: Store, queries: Queries) -> Wa
     if request.submitted_by and not request.submitted_by.startswith("token:"):
         raise InvalidField("submitted_by", request.submitted_by, "it must be token:<id>, as in a job's submitted_by")
     runner_id, dataset_id, workflow_id = request.runner_id, request.dataset_id, request.workflow_id
-    if runner_id and not _ID.fullmatch(runner_id):
-        runner_id = await queries.runner_id(caller().workspace_id, runner_id) or ""
-        if not runner_id:
-            raise NotFound("runner", request.runner_id, "see `tether runners list`")
-    if dataset_id and not _ID.fullmatch(dataset_id):
-        dataset_id = dataset_of(await store.workspace(caller().workspace_id), dataset_id).dataset_id
-    if workflow_id and not _ID.fullmatch(workflow_id):
-        workflow_id = workflow_of(await store.workspace(caller().workspace_id), workflow_id).workflow.workflow_id
+    if runner_id:
+        known = await queries.runner_id(caller().workspace_id, runner_id)
+        if not known and not _is_id("rn", runner_id):
+            raise NotFound("runner", runner_id, "see `tether runners list`")
+        runner_id = known or runner_id
+    workspace = await store.workspace(caller().workspace_id) if dataset_id or workflow_id else None
+    if dataset_id:
+        try:
+            dataset_id = dataset_of(workspace, dataset_id).dataset_id
+        except NotFound:
+            if not _is_id("ds", dataset_id):
+                raise
+    if workflow_id:
+        try:
+            workflow_id = workflow_of(workspace, workflow_id).workflow.workflow_id
+        except NotFound:
+            if not _is_id("wf", workflow_id):
+                raise
     return Wanted(
         states=request.states,
         search=request.search.strip(),
@@ -39,3 +49,7 @@ async def wanted(request: ListJobsRequest, store: Store, queries: Queries) -> Wa
         workflow_id=workflow_id,
         submitted_by=request.submitted_by,
     )
+
+
+def _is_id(prefix: str, text: str) -> bool:
+    return re.fullmatch(prefix + _ID, text) is not None

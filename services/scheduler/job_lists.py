@@ -134,19 +134,31 @@ def _where(workspace_id: str, wanted: Wanted, before: int) -> tuple[str, list[An
 
 
 async def complete(pool: Pool) -> int:
-    """Called at the start: fill the columns of rows that versions without them have written; how many they were."""
+    """Called at the start: make the columns right of rows that versions without them have written; how many they were.
+
+    A row that such a version changed but did not make is looked for among the jobs that are not over: there are few.
+    """
     completed = 0
     while True:
-        rows = await pool.fetch("select job_id, state from scheduler.jobs where dataset_id is null limit $1", _AT_ONCE)
+        rows = await pool.fetch(
+            "select job_id, version, state from scheduler.jobs where dataset_id is null "
+            # The older column, which all versions write, differs where the newer is wrong, and for some others.
+            "union all select job_id, version, state from scheduler.jobs "
+            "where state_code <= 4 and dataset_id is not null and runner_id <> last_runner_id "
+            "and coalesce(state::json ->> 'runner_id', '') <> last_runner_id limit $1",
+            _AT_ONCE,
+        )
         if not rows:
             return completed
         made = [columns(load(row["state"], Job)) for row in rows]
         names = list(made[0])
         await pool.execute(
             f"update scheduler.jobs set {', '.join(f'{name} = told.{name}' for name in names)} "
-            f"from unnest($1::text[], {', '.join(f'${n + 2}::text[]' for n in range(len(names)))}) "
-            f"told (job_id, {', '.join(names)}) where jobs.job_id = told.job_id and jobs.dataset_id is null",
+            f"from unnest($1::text[], $2::bigint[], {', '.join(f'${n + 3}::text[]' for n in range(len(names)))}) "
+            f"told (job_id, version, {', '.join(names)}) "
+            "where jobs.job_id = told.job_id and jobs.version = told.version",
             [row["job_id"] for row in rows],
+            [row["version"] for row in rows],
             *([one[name] for one in made] for name in names),
         )
         completed += len(rows)

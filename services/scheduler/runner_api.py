@@ -28,6 +28,7 @@ from services.scheduler.store import Store
 from services.scheduler.views import runner_view
 
 _MAX_REASON = 500
+_LONGEST_SUSPENSION_MS = 3652 * 86_400_000
 _MAX_OVERLAP_MS = 7 * 24 * 3600 * 1000
 
 Answer = TypeVar("Answer", bound=Message)
@@ -127,6 +128,10 @@ class RunnerApi(pb_grpc.RunnerServiceServicer):
         if request.until_ms and request.until_ms <= now_ms:
             raise InvalidField(
                 "until_ms", request.until_ms, "it must lie in the future, or be 0 for until it is lifted"
+            )
+        if request.until_ms > now_ms + _LONGEST_SUSPENSION_MS:
+            raise InvalidField(
+                "until_ms", request.until_ms, "it must lie within ten years, or be 0 for until it is lifted"
             )
         found = await self._find(request.runner_id)
         admin = SuspensionOwner.SUSPENSION_OWNER_ADMIN

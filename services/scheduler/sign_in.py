@@ -22,6 +22,7 @@ from services.scheduler.domain.token import (
     SIGN_IN,
     Token,
     counted,
+    ends_with,
     opens,
     until,
 )
@@ -29,6 +30,9 @@ from services.scheduler.domain.workspace import Workspace
 from services.scheduler.names import TokenNames, name_of
 from services.scheduler.store import Store
 from services.scheduler.views import token_view
+
+# Characters; those that are made have half as many.
+_MAX_CODE = 100
 
 
 class NoSuchCode(BadCredentials):
@@ -115,6 +119,10 @@ class SignIns:
         """Raises InvalidField, NoSuchCode, LimitExceeded."""
         if not request.code:
             raise InvalidField("code", "", "it must be the part after #code= of the address that `tether open` prints")
+        if len(request.code) > _MAX_CODE:
+            # Whoever asks need not be known, and the hash of megabytes takes long.
+            shown = f"{len(request.code):,} characters long"
+            raise InvalidField("code", shown, f"a code has at most {_MAX_CODE} characters")
         # In memory: nothing is written or locked for a code that does not exist.
         behind = await self._shell.behind_code(request.code)
         if behind is None:
@@ -164,7 +172,9 @@ class SignIns:
                 return Decision("", [])
             if token.kind != SIGN_IN:
                 raise NotSignedIn(token.token_id)
-            return _next(workspace, TokenRevoked(token_id=token.token_id))
+            # Whoever signed in through this sign-in must be out with it.
+            ended = [token.token_id, *ends_with(workspace.tokens, token.token_id, self._clock.now_ms())]
+            return _next(workspace, *(TokenRevoked(token_id=token_id) for token_id in ended))
 
         await self._commands.run(who.subject, decide, correlation_id())
 

@@ -13,6 +13,8 @@ _MICROS = 1_000_000
 _KIB = 1024
 # Sums and differences of a diverging training's values must stay numbers.
 _LARGEST = 1e150
+# The second day of the year 1 and the last but one of the year 9999: also in other zones `datetime` has them.
+_FIRST_MS, _LAST_MS = -62_135_510_400_000, 253_402_214_399_000
 _BLOCKS = "▁▂▃▄▅▆▇█"
 # The metric of each task that tells most, and the loss: what is shown where there is little room.
 PRIMARY = ("validation/accuracy", "validation/map", "validation/miou")
@@ -69,7 +71,8 @@ def clock_time(at_ms: int, zone: tzinfo | None = None) -> str:
 
 
 def _local(at_ms: int, zone: tzinfo | None = None) -> datetime:
-    return datetime.fromtimestamp(at_ms / 1000, UTC).astimezone(zone)
+    """The nearest that a calendar has, so that no number which somebody sent makes its readers fail."""
+    return datetime.fromtimestamp(min(max(at_ms, _FIRST_MS), _LAST_MS) / 1000, UTC).astimezone(zone)
 
 
 def size(bytes_: int) -> str:

@@ -2,13 +2,17 @@
 
 import asyncio
 import json
+import stat
+import webbrowser
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import pytest
 
 from protos.events.v1.workspace_pb2 import TOKEN_KIND_SIGN_IN
+from services.cli import open_page
 from services.cli.__main__ import run
 from tests.support.cli import Cli, Result, served
 from tests.support.control import Control
@@ -59,6 +63,28 @@ async def test_the_printed_address_signs_in_once_and_the_list_of_tokens_shows_it
         plain = await tether("open")
         assert "#code=tc_" in plain.out
         assert "in a browser on this machine" in plain.err
+
+        # A browser gets a file that leads it there, and no code in its command line.
+        read: list[tuple[str, int, str]] = []
+
+        def browser(address: str) -> bool:
+            file = Path(unquote(urlsplit(address).path))
+            read.append((address, stat.S_IMODE(file.stat().st_mode), file.read_text()))
+            return True
+
+        with monkeypatch.context() as there:
+            there.setenv("DISPLAY", ":0")
+            there.setenv("HOME", str(tmp_path))
+            there.setattr(webbrowser, "open", browser)
+            there.setattr(open_page, "_KEPT_S", 0.0)
+            shown = await tether("open")
+        assert "Your browser opens it." in shown.err
+        ((address, mode, text),) = read
+        assert address.startswith("file:///")
+        assert "tc_" not in address
+        assert mode == 0o600
+        assert f"0;url={shown.out.strip()}" in text
+        assert not list(tmp_path.glob("*.html")), "it is gone"
 
         listed = await tether("tokens", "list")
         row = next(line for line in listed.out.splitlines() if signed.token.token_id in line)

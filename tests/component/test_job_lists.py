@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +141,21 @@ async def test_jobs_of_an_older_version_are_completed_once(database: DatabaseUrl
         assert {row["job_id"]: {name: row[name] for name in told[row["job_id"]]} for row in rows} == told
 
 
+async def test_a_job_that_an_older_version_has_moved_is_found_at_its_runner(database: DatabaseUrls) -> None:
+    jobs = [replace(job, state=pb.JOB_STATE_RUNNING) for job in known.made_up(random.Random(9), 100)]
+    await known.prepare(database, jobs)
+    async with pool_on(database.scheduler) as pool:
+        await pool.execute(
+            "update scheduler.jobs set last_runner_id = case when length(name_folded) % 2 = 0 then '' "
+            "else 'rn_before' end where submitted_position > 50"
+        )
+        assert await complete(pool) > 0
+        assert await complete(pool) == 0
+        told = {job.job_id: job.runner_id for job in jobs}
+        rows = await pool.fetch("select job_id, last_runner_id from scheduler.jobs")
+        assert {row["job_id"]: row["last_runner_id"] for row in rows} == told
+
+
 async def names(control: Control, **wanted: Any) -> list[str]:
     request = pb.ListJobsRequest(**wanted)
     return [job.name for job in (await control.jobs.ListJobs(request, metadata=control.auth)).jobs]
@@ -167,6 +183,13 @@ async def test_a_list_is_asked_for_by_names_and_ids(database: DatabaseUrls) -> N
             "elsewhere",
             "second run",
         ]
+        like_an_id = await control.dataset("jb_" + "b" * 16)
+        assert await names(control, dataset_id="jb_" + "b" * 16) == [], "found by its name"
+        assert like_an_id.startswith("ds_")
+        for other in ("runner_id", "dataset_id", "workflow_id"):
+            with pytest.raises(grpc.aio.AioRpcError) as unknown:
+                await names(control, **{other: "jb_" + "a" * 16})
+            assert unknown.value.code() == grpc.StatusCode.NOT_FOUND, "the id of something else"
         gone = "wf_" + "a" * 16
         assert await names(control, workflow_id=gone) == [], "it may have been deleted"
 

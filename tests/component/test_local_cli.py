@@ -2,9 +2,12 @@
 
 import asyncio
 import json
+import os
+import pty
 import signal
 import sys
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -26,6 +29,34 @@ async def run(*arguments: str) -> tuple[int, str, str]:
         out, err = await process.communicate()
     assert process.returncode is not None
     return process.returncode, out.decode(), err.decode()
+
+
+async def run_on_a_terminal(*arguments: str) -> tuple[int, str]:
+    """Exit code of one command, and what a person at a terminal sees of it."""
+    ours, its = pty.openpty()
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "deploy.local", *arguments),
+            env={**os.environ, "TERM": "dumb"},
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=its,
+            stderr=its,
+        )
+    finally:
+        os.close(its)
+
+    def seen() -> str:
+        said = b""
+        # At the end of the last process that has the terminal, Linux gives an error.
+        with suppress(OSError):
+            while part := os.read(ours, 1 << 16):
+                said += part
+        os.close(ours)
+        return said.decode().replace("\r\n", "\n")
+
+    async with asyncio.timeout(90):
+        shown = await asyncio.to_thread(seen)
+        return await process.wait(), shown
 
 
 @pytest.fixture

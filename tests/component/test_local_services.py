@@ -16,7 +16,7 @@ from deploy.local.process import ProcessIdentity
 from deploy.local.state import running
 from protos.scheduler.v1.access_pb2 import SignInRequest, SignInResponse, WhoAmIRequest, WhoAmIResponse
 from protos.scheduler.v1.access_pb2_grpc import AccessServiceStub
-from tests.component.test_local_cli import run
+from tests.component.test_local_cli import run, run_on_a_terminal
 from tests.support import grpc_web
 from tests.support.eventually import eventually
 
@@ -76,8 +76,8 @@ async def all_healthy(home: Home) -> bool:
 async def test_the_first_admin_outlives_every_process_and_a_down_and_up(tmp_path: Path) -> None:
     home = Home(tmp_path / "home")
     flag = ("--data-dir", str(home.root))
-    code, out, err = await run("up", "--detach", *flag)
-    assert (code, err) == (0, "")
+    code, out = await run_on_a_terminal("up", "--detach", *flag)
+    assert code == 0, out
     assert "Tether is up." in out
     try:
         await page_opens(home, out)
@@ -93,7 +93,10 @@ async def test_the_first_admin_outlives_every_process_and_a_down_and_up(tmp_path
         assert await who_am_i(home, "token") == first
 
         assert (await run("down", *flag))[0] == 0
-        assert (await run("up", "--detach", *flag))[0] == 0
+        code, out, err = await run("up", "--detach", *flag)
+        assert (code, err) == (0, "")
+        assert "`tether open` signs you in" in out
+        assert "#code=" not in out, "what is no terminal may be a log"
         assert await who_am_i(home, "token") == first
     finally:
         left = list(processes(home).values()) if running(home.state) else []

@@ -58,6 +58,9 @@ async def test_a_view_reads_what_is_there_and_one_of_the_past_what_was(old: Data
     try:
         artifacts = Artifacts(pool, Store(pool))
         assert await artifacts.of([job()]) == {"jb": Stored([saved(9)], 5)}
+        # As after an older version, which does not know the column and leaves it as it was.
+        await pool.execute("update scheduler.artifacts set there = true")
+        assert await artifacts.of([job()]) == {"jb": Stored([saved(9)], 5)}
         found = {position: [one.name for one in await artifacts.at(job(), position)] for position in (7, 19, 25, 30)}
         assert found == {
             7: ["step-7"],

@@ -167,6 +167,30 @@ async def test_only_a_sign_in_signs_out_and_it_leaves_nothing(database: Database
         assert await state(pool) == before
 
 
+@pytest.mark.parametrize("signs_out", [True, False])
+async def test_who_signed_in_through_a_sign_in_is_out_with_it(database: DatabaseUrls, signs_out: bool) -> None:
+    async with control_plane(database) as control:
+        signed = await control.sign_in(await control.sign_in_code())
+        through_it = await control.sign_in(await control.sign_in_code(signed.secret))
+        waiting = await control.sign_in_code(through_it.secret)
+        if signs_out:
+            await control.access.SignOut(pb.SignOutRequest(), metadata=bearer(signed.secret))
+        else:
+            revoke = pb.RevokeTokenRequest(token_id=signed.token.token_id)
+            await control.access.RevokeToken(revoke, metadata=control.auth)
+        for secret in (signed.secret, through_it.secret):
+            assert (await refused(who(control, secret))).code() == grpc.StatusCode.UNAUTHENTICATED
+        assert (await refused(control.sign_in(waiting))).code() == grpc.StatusCode.UNAUTHENTICATED
+        assert [one.name for one in (await listed(control)).values()] == ["first admin"]
+
+
+async def test_what_is_longer_than_any_code_is_refused_for_that(database: DatabaseUrls) -> None:
+    async with control_plane(database) as control:
+        error = await refused(control.sign_in("x" * 101))
+        assert error.code() == grpc.StatusCode.INVALID_ARGUMENT
+        assert "at most 100 characters" in (error.details() or "")
+
+
 async def test_codes_without_end_meet_a_limit_that_holds_for_one_token_alone(database: DatabaseUrls) -> None:
     async with control_plane(database) as control:
         ann = await make(control, "Ann", Role.ROLE_VIEWER)

@@ -9,7 +9,7 @@ from tests.support.loop_thread import LoopThread
 from tests.support.platform import SharedPlatform
 
 # A box is called cut off 15 s after its last word: what is left is long enough to come back on a busy machine.
-WINDOW_MS = 25_000
+WINDOW_MS = 30_000
 
 
 @pytest.fixture(scope="session")

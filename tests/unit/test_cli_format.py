@@ -1,6 +1,7 @@
 """Numbers and times as people read them."""
 
 import math
+from datetime import UTC
 
 import pytest
 from hypothesis import given
@@ -45,6 +46,12 @@ def test_a_sparkline_takes_any_floats_and_is_never_wider_than_asked(values: list
     drawn = fmt.sparkline(values, width)
     assert len(drawn) <= width
     assert bool(drawn) == any(math.isfinite(value) for value in values)
+
+
+@given(st.integers(-(2**63), 2**63 - 1))
+def test_every_number_of_milliseconds_has_a_moment(at_ms: int) -> None:
+    assert fmt.moment(at_ms)
+    assert fmt.clock_time(at_ms, UTC).endswith(" UTC")
 
 
 def test_a_rising_sparkline_rises() -> None:

@@ -99,6 +99,26 @@ def test_a_link_out_of_the_page_is_refused(page: Path, tmp_path: Path) -> None:
         read_page(page)
 
 
+def test_a_page_that_goes_away_while_it_is_read_is_refused(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    is_file = Path.is_file
+
+    def then_gone(file: Path) -> bool:
+        found = is_file(file)
+        if file.suffix == ".js":
+            file.unlink()
+        return found
+
+    monkeypatch.setattr(Path, "is_file", then_gone)
+    with pytest.raises(PageRefused, match=r"123\.js cannot be read \(No such file or directory\)"):
+        read_page(page)
+
+
+def test_names_are_those_that_browsers_say() -> None:
+    assert names_of("0.0.0.0:80", "GPU.example.com")[:2] == ("0.0.0.0:80", "localhost:80")
+    assert {"localhost", "127.0.0.1", "[::1]", "gpu.example.com"} < set(names_of("0.0.0.0:80", "GPU.example.com"))
+    assert "localhost" not in names_of("0.0.0.0:8080")
+
+
 def test_a_file_that_is_too_large_to_keep_is_refused(page: Path) -> None:
     with (page / "assets" / "huge.js").open("wb") as file:
         file.truncate(MAX_FILE_BYTES + 1)

@@ -131,6 +131,21 @@ def test_a_sign_in_through_a_sign_in_is_of_the_same_person_and_goes_with_his_tok
     assert ends_with(tokens, "tok_bob", T0) == []
 
 
+def test_whoever_signed_in_through_a_sign_in_is_out_with_it() -> None:
+    said = [
+        PERSON,
+        ANN_ON_THE_PAGE,
+        made("tok_beside", SIGN_IN, "tok_ann", expires=T0 + 700 * MINUTE),
+        made("tok_again", SIGN_IN, "tok_page", expires=T0 + 600 * MINUTE),
+        made("tok_third", SIGN_IN, "tok_again", expires=T0 + 500 * MINUTE),
+        made("tok_waits", CODE, "tok_again", expires=T0 + 10 * MINUTE),
+    ]
+    tokens = workspace(*said).tokens
+    assert ends_with(tokens, "tok_page", T0) == ["tok_again", "tok_third", "tok_waits"]
+    assert ends_with(tokens, "tok_again", T0 + 10 * MINUTE) == ["tok_third"]
+    assert ends_with(tokens, "tok_third", T0) == []
+
+
 def test_a_sign_in_bears_the_persons_name_until_it_is_erased() -> None:
     tokens = workspace(PERSON, ANN_ON_THE_PAGE).tokens
     page = tokens["tok_page"]

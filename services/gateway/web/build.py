@@ -31,9 +31,13 @@ def build() -> None:
     made = PAGE.with_name("page.making")
     shutil.rmtree(made, ignore_errors=True)
     npm("run", "build", "--", "--outDir", str(made), "--emptyOutDir")
-    # In one step, so that a gateway which starts now finds the old page or the new one.
-    shutil.rmtree(PAGE, ignore_errors=True)
+    # Renamed, so that a gateway which starts now finds the old page or the new one, and for an instant none.
+    old = PAGE.with_name("page.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if PAGE.exists():
+        PAGE.rename(old)
     made.rename(PAGE)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def install() -> None:

@@ -65,8 +65,14 @@ def revoked(tokens: Tokens, token_id: str) -> Tokens:
 
 
 def ends_with(tokens: Tokens, token_id: str, now_ms: int) -> list[str]:
-    """What is revoked together with a living token: the codes and sign-ins of the person whose token it is."""
-    return [one.token_id for one in tokens.values() if one.person == token_id and one.living(now_ms)]
+    """What is revoked together with a living token: the codes and sign-ins that were made with it, those that were made
+    with these, and so on; with a person's token all of the person's."""
+    ended = {token_id}
+    # Whoever made a token is older and stands before it.
+    for one in tokens.values():
+        if one.made_by in ended or one.person == token_id:
+            ended.add(one.token_id)
+    return [id_ for id_, one in tokens.items() if id_ != token_id and id_ in ended and one.living(now_ms)]
 
 
 def counted(tokens: Tokens, kind: TokenKindValue, now_ms: int, person: str = "") -> int:

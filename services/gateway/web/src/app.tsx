@@ -1,4 +1,4 @@
-import { useEffect } from "preact/hooks";
+import { useEffect, useRef } from "preact/hooks";
 import { ErrorBoundary, LocationProvider, lazy, Route, Router } from "preact-iso";
 import { currentToken, who } from "./api/session";
 import "./leave";
@@ -28,8 +28,11 @@ export function App() {
   // Where the platform did not answer, the token is neither good nor bad: the other tabs keep their sessions.
   const unanswered = session === null && currentToken() !== null;
   const token = session ? currentToken() : unanswered ? undefined : session;
+  // Only a session that was this tab's ends the others' with it: a stale link, or a slow start, ends nobody's.
+  const had = useRef(false);
   useEffect(() => {
-    if (token === undefined) return;
+    if (token === undefined || (token === null && !had.current)) return;
+    had.current = token !== null;
     shareSession(token);
     if (token !== null) return startStores();
   }, [token]);

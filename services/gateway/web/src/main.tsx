@@ -1,5 +1,5 @@
 import { render } from "preact";
-import { begin, beginWithCode, currentToken, who } from "./api/session";
+import { begin, beginWithCode, currentToken, relearnTime, who } from "./api/session";
 import { App } from "./app";
 import { startStreams } from "./live/streams";
 import "./styles.css";
@@ -13,6 +13,7 @@ applyTheme();
 startClock();
 startStreams();
 void start();
+document.addEventListener("visibilitychange", () => document.hidden || void relearnTime());
 
 const root = document.getElementById("page");
 if (root !== null) render(<App />, root);

@@ -22,9 +22,18 @@ export function Shell({ children }: { children: ComponentChildren }) {
     const here = nav.current?.querySelector<HTMLElement>(`[aria-current][href^="/${path.split("/")[1]}"]`);
     here?.scrollIntoView({ inline: "center", block: "nearest" });
   }, [path]);
+  // Who comes from a link that is gone goes on at the content. Tabs within a page keep the focus on themselves.
+  const main = useRef<HTMLElement>(null);
+  const place = path.split("/").slice(0, 3).join("/");
+  const last = useRef(place);
+  useEffect(() => {
+    if (last.current !== place) main.current?.focus({ preventScroll: true });
+    last.current = place;
+  }, [place]);
   const running = [...(liveJobs.value?.values() ?? [])].filter((job) => !isOver(job)).length;
   const link = (href: string, text: string, icon: ComponentChildren, count = 0) => {
-    const here = path === href || path.startsWith(`${href}/`) || (href === "/trainings" && path === "/");
+    const here =
+      path === href || path.startsWith(`${href}/`) || (href === "/trainings" && (path === "/" || path === "/compare"));
     return (
       <a class={css.link} href={href} aria-current={here ? "page" : undefined}>
         {icon}
@@ -76,7 +85,7 @@ export function Shell({ children }: { children: ComponentChildren }) {
               </Button>
             </div>
           )}
-          <main class={css.main} id="main">
+          <main class={css.main} id="main" ref={main} tabIndex={-1}>
             {children}
           </main>
         </div>

@@ -1,6 +1,6 @@
 // Symbols and words of states; colours never tell anything alone.
 import { duration, words } from "./format";
-import { RunnerStatus } from "./gen/protos/events/v1/runner_pb";
+import { RunnerStatus, SuspensionOwner } from "./gen/protos/events/v1/runner_pb";
 import { type Job, JobState } from "./gen/protos/scheduler/v1/job_pb";
 import type { Runner } from "./gen/protos/scheduler/v1/runner_pb";
 import { EndReason } from "./gen/protos/training/v1/training_pb";
@@ -31,9 +31,17 @@ const JOBS: Record<number, State> = {
   [JobState.KILLED]: { symbol: "■", label: "KILLED", tone: "quiet" },
 };
 
+const OWNERS: Readonly<Record<number, string>> = {
+  [SuspensionOwner.BOX_OWNER]: "the owner of the box",
+  [SuspensionOwner.ADMIN]: "an admin",
+  [SuspensionOwner.HEALTH]: "a health check",
+};
+
 const UNKNOWN: State = { symbol: "?", label: "UNKNOWN", tone: "quiet" };
 
 export const runnerState = (runner: Runner): State => RUNNERS[runner.status] ?? UNKNOWN;
+/** Who keeps a runner suspended. */
+export const suspender = (owner: SuspensionOwner): string => OWNERS[owner] ?? "somebody";
 export const jobState = (job: Job): State => JOBS[job.state] ?? UNKNOWN;
 
 export function isOver(job: Job): boolean {

@@ -207,6 +207,20 @@ describe("failures", () => {
     expect(links).toEqual([false, true]);
   });
 
+  test("one service that is down is not the platform: others are heard", async () => {
+    hub.open(wanted("runners"), new Reader());
+    platform.say("runners", "all");
+    const reader = new Reader();
+    hub.open(wanted("metrics"), reader);
+    await platform.end("metrics", LOST);
+    platform.say("runners", "news");
+    expect(links).toEqual([]);
+    expect(reader.failures).toEqual([LOST]);
+    await platform.end("runners", LOST);
+    expect(links).toEqual([false]);
+    expect(hub.linked).toBe(false);
+  });
+
   test("a stream that the server ended in good order is opened again without an alarm", async () => {
     const reader = new Reader();
     hub.open(wanted("runners"), reader);

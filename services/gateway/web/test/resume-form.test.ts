@@ -19,7 +19,12 @@ test("what was typed replaces what was, and what the form does not show stays", 
 
 test("only whole numbers that fit are taken", () => {
   expect(["", "0", "40"].map(numberProblem)).toEqual(["", "", ""]);
-  for (const wrong of ["-1", "1.5", "1e3", "2147483648"]) expect(numberProblem(wrong)).not.toBe("");
+  for (const wrong of ["-1", "1.5", "x", "0x10", "2147483648"]) expect(numberProblem(wrong)).not.toBe("");
+});
+
+test("a number is sent as it is read, however it was written", () => {
+  expect(numberProblem("1e3")).toBe("");
+  expect(changed({ ...typed(earlier), steps: "1e3" }, earlier)).toMatchObject({ steps: 1000n });
 });
 
 test("a limit that the checkpoint has reached is told, the nearest miss is not", () => {

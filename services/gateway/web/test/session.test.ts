@@ -129,6 +129,24 @@ describe("a token", () => {
   });
 });
 
+test("an answer that comes after the session has ended begins none", async () => {
+  let answer: () => void = () => undefined;
+  gateway.on(AccessService.method.whoAmI, async () => {
+    await new Promise<void>((resolve) => {
+      answer = resolve;
+    });
+    return { kind: "token", subjectId: "late" };
+  });
+  const session = await import("../src/api/session");
+  const beginning = session.begin("tt_late");
+  await vi.waitFor(() => expect(gateway.asked).toHaveLength(1));
+  session.end("signed out");
+  answer();
+  expect(await beginning).toBe(false);
+  expect(session.who.value).toBeNull();
+  expect(sessionStorage.getItem("tether.token")).toBeNull();
+});
+
 describe("a code", () => {
   test("leaves the address before anything is asked, and is changed for a token", async () => {
     known("tt_of_code");

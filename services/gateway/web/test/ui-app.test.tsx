@@ -1,8 +1,9 @@
+import { Code } from "@connectrpc/connect";
 import { act, cleanup, render } from "@testing-library/preact";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { AccessService } from "../src/gen/protos/scheduler/v1/access_pb";
 import type { ToWorker } from "../src/live/protocol";
-import { Gateway, settle } from "./support/gateway";
+import { Gateway, Refused, settle } from "./support/gateway";
 
 /** What the tab tells the worker that all tabs share. */
 let told: ToWorker[];
@@ -59,6 +60,17 @@ test("a session is shared with the other tabs, and so is its end", async () => {
   await act(async () => session.end());
   await act(async () => void (await vi.advanceTimersByTimeAsync(200)));
   expect(sessions()).toEqual(["tt_1", null]);
+});
+
+test("a link whose code was used ends no other tab's session", async () => {
+  gateway.on(AccessService.method.signIn, () => {
+    throw new Refused(Code.Unauthenticated, "this code was used already");
+  });
+  const { getByText, session } = await page(null);
+  await act(async () => void (await session.beginWithCode("tc_used")));
+  await act(async () => void (await vi.advanceTimersByTimeAsync(200)));
+  expect(getByText("This code was used already")).toBeTruthy();
+  expect(sessions()).toEqual([]);
 });
 
 test("a tab without a token asks the others for one", async () => {

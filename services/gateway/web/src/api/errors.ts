@@ -2,7 +2,7 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import { capitalized } from "../format";
 
 /** What the page says where no answer came at all. */
-export const UNREACHABLE = "The platform does not answer; this page goes on trying.";
+export const UNREACHABLE = "The platform does not answer; try again in a moment.";
 
 /** One sentence for people: the server's own where it sent one. */
 export function sentence(error: unknown): string {

@@ -22,6 +22,11 @@ export const transport = gatewayTransport(currentToken, (secret, error) => {
   if (secret === token.value) end(sentence(error));
 });
 const access = createClient(AccessService, transport);
+// A code needs no token; were it refused, the refusal would seem to be one of the token that came along.
+const door = createClient(
+  AccessService,
+  gatewayTransport(() => null),
+);
 
 const role = computed(() => who.value?.role ?? Role.UNSPECIFIED);
 /** May register datasets, save workflows, run and stop trainings. */
@@ -31,23 +36,25 @@ export const mayAdmin = computed(() => role.value === Role.ADMIN);
 /** May read the event log. */
 export const mayReadLog = computed(() => role.value === Role.ADMIN || role.value === Role.ANALYST);
 
-/** Begins a session with a token; false, with `signInProblem` set, where it is refused. */
+/**
+ * Begins a session with a token; false, with `signInProblem` set, where it is refused. What happens meanwhile, another
+ * sign-in or the end of this one, counts more than the answer.
+ */
 export async function begin(secret: string): Promise<boolean> {
   token.value = secret;
   try {
-    const asked = Date.now();
-    const found = await access.whoAmI({}, { timeoutMs: CALL_TIMEOUT_MS });
+    const found = await ask();
+    if (token.value !== secret) return false;
     if (found.kind !== "token") {
       end("That key belongs to a runner or to the operator; this page is opened with a person's token.");
       return false;
     }
-    setPlatformTime(Number(found.nowMs), asked, Date.now());
     sessionStorage.setItem(KEY, secret);
     signInProblem.value = "";
     who.value = found;
     return true;
   } catch (error) {
-    if (!isSignedOut(error)) {
+    if (token.value === secret && !isSignedOut(error)) {
       // The token may well be right: it is kept, and tried again while nobody signs in with another.
       signInProblem.value = sentence(error);
       who.value = null;
@@ -57,13 +64,32 @@ export async function begin(secret: string): Promise<boolean> {
   }
 }
 
-/** Changes a single-use code for a token and begins a session. */
+/** Who we are, and platform time with it. */
+async function ask(): Promise<WhoAmIResponse> {
+  const asked = Date.now();
+  const found = await access.whoAmI({}, { timeoutMs: CALL_TIMEOUT_MS });
+  setPlatformTime(Number(found.nowMs), asked, Date.now());
+  return found;
+}
+
+/** Learns platform time anew: this computer's clock may have been put right while nobody looked. */
+export async function relearnTime(): Promise<void> {
+  if (!who.value) return;
+  try {
+    await ask();
+  } catch {
+    // What was learnt before stays.
+  }
+}
+
+/** Changes a single-use code for a token and begins a session; a session that there is stays where it is refused. */
 export async function beginWithCode(code: string): Promise<boolean> {
   try {
-    const made = await access.signIn({ code }, { timeoutMs: CALL_TIMEOUT_MS });
+    const made = await door.signIn({ code }, { timeoutMs: CALL_TIMEOUT_MS });
     return await begin(made.secret);
   } catch (error) {
-    end(sentence(error));
+    signInProblem.value = sentence(error);
+    if (token.value === null) who.value = null;
     return false;
   }
 }

@@ -49,7 +49,10 @@ interface Stream {
   state: "waiting" | "open" | "resting";
   /** Order in which streams got their place: the lowest has had it longest. */
   turn: number;
+  /** Failures since the last message. */
   failures: number;
+  /** Something came since it was opened last. */
+  heard: boolean;
   abort?: AbortController;
   silence?: ReturnType<typeof setTimeout>;
   rest?: ReturnType<typeof setTimeout>;
@@ -67,7 +70,14 @@ export class StreamHub {
   open(wanted: Wanted, listener: Listener): () => void {
     const key = keyOf(wanted);
     const known = this.streams.get(key);
-    const stream: Stream = known ?? { wanted, listeners: new Set(), state: "waiting", turn: 0, failures: 0 };
+    const stream: Stream = known ?? {
+      wanted,
+      listeners: new Set(),
+      state: "waiting",
+      turn: 0,
+      failures: 0,
+      heard: false,
+    };
     stream.listeners.add(listener);
     if (known === undefined) this.streams.set(key, stream);
     else if (stream.state === "open") this.start(stream);
@@ -98,6 +108,11 @@ export class StreamHub {
       stream.state = "waiting";
     }
     this.schedule();
+  }
+
+  /** Whether the platform answers, as far as the streams tell. */
+  get linked(): boolean {
+    return this.up;
   }
 
   private leave(key: string, stream: Stream, listener: Listener): void {
@@ -141,7 +156,8 @@ export class StreamHub {
       if (!current()) return;
       this.listen(stream);
       stream.failures = 0;
-      this.link(true);
+      stream.heard = true;
+      this.link();
       if (!begun) {
         begun = true;
         for (const listener of stream.listeners) listener.reset();
@@ -166,7 +182,6 @@ export class StreamHub {
   private again(stream: Stream, failure: Failure | undefined): void {
     this.release(stream);
     if (failure !== undefined) {
-      if (failure.retrying) this.link(false);
       for (const listener of [...stream.listeners]) listener.failed(failure);
     }
     stream.state = "resting";
@@ -181,18 +196,23 @@ export class StreamHub {
         ceiling * (0.5 + this.options.random() / 2),
       );
     }
+    if (failure?.retrying) this.link();
     this.schedule();
   }
 
   private release(stream: Stream): void {
     clearTimeout(stream.silence);
     clearTimeout(stream.rest);
+    stream.heard = false;
     const abort = stream.abort;
     stream.abort = undefined;
     abort?.abort();
   }
 
-  private link(up: boolean): void {
+  /** It is lost where streams fail and none is heard: one service that is down is told of where it is missed. */
+  private link(): void {
+    const all = [...this.streams.values()];
+    const up = all.some((stream) => stream.heard) || !all.some((stream) => stream.failures > 0);
     if (this.up === up) return;
     this.up = up;
     this.options.onLink(up);

@@ -20,6 +20,7 @@ export class Office {
 
   enter(tab: Port<ToTab>): void {
     this.tabs.set(tab, new Map());
+    if (!this.hub.linked) tab.postMessage({ kind: "link", up: false });
   }
 
   hear(tab: Port<ToTab>, message: ToWorker): void {

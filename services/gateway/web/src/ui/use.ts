@@ -12,14 +12,22 @@ export interface Asked<T> {
   readonly reload: () => void;
 }
 
+interface State<T> {
+  readonly value?: T;
+  readonly problem: string;
+  /** Nobody answered. */
+  readonly lost: boolean;
+  readonly loading: boolean;
+}
+
 const RETRY_MS = 3_000;
 
 /**
- * Asks the platform when `inputs` change, and again after a while where it did not answer. The call is given up when
- * the component goes away.
+ * Asks the platform when `inputs` change, and again after a while where it did not answer, while one looks. The call is
+ * given up when the component goes away.
  */
 export function useAsked<T>(ask: (signal: AbortSignal) => Promise<T>, inputs: readonly unknown[]): Asked<T> {
-  const [state, setState] = useState<{ value?: T; problem: string; loading: boolean }>({ problem: "", loading: true });
+  const [state, setState] = useState<State<T>>({ problem: "", lost: false, loading: true });
   const [round, setRound] = useState(0);
   const latest = useRef(ask);
   latest.current = ask;
@@ -27,22 +35,42 @@ export function useAsked<T>(ask: (signal: AbortSignal) => Promise<T>, inputs: re
   // biome-ignore lint/correctness/useExhaustiveDependencies: the caller says what the question depends on
   useEffect(() => {
     const abort = new AbortController();
-    let retry: ReturnType<typeof setTimeout> | undefined;
     setState((before) => ({ ...before, loading: true }));
     latest.current(abort.signal).then(
-      (value) => !abort.signal.aborted && setState({ value, problem: "", loading: false }),
+      (value) => !abort.signal.aborted && setState({ value, problem: "", lost: false, loading: false }),
       (error: unknown) => {
         if (abort.signal.aborted) return;
-        setState((before) => ({ value: before.value, problem: sentence(error), loading: false }));
-        if (isUnreachable(error)) retry = setTimeout(reload, RETRY_MS);
+        setState(({ value }) => ({ value, problem: sentence(error), lost: isUnreachable(error), loading: false }));
       },
     );
-    return () => {
-      clearTimeout(retry);
-      abort.abort();
-    };
+    return () => abort.abort();
   }, [...inputs, round]);
+  useEvery(state.lost ? RETRY_MS : 0, reload, state.loading);
   return { value: state.value, problem: state.problem, loading: state.loading, reload };
+}
+
+/**
+ * Asks again each `ms` while one looks, zero: never. It rests while the last call is under way, so that a slow answer is
+ * waited for, and while the page is hidden; where that left out a call, it is made as soon as the page is seen again.
+ */
+export function useEvery(ms: number, ask: () => void, underWay: boolean): void {
+  const latest = useRef(ask);
+  latest.current = ask;
+  useEffect(() => {
+    if (ms === 0 || underWay) return;
+    let missed = false;
+    const look = () => {
+      missed = document.hidden;
+      if (!missed) latest.current();
+    };
+    const seen = () => missed && look();
+    const timer = setInterval(look, ms);
+    document.addEventListener("visibilitychange", seen);
+    return () => {
+      clearInterval(timer);
+      document.removeEventListener("visibilitychange", seen);
+    };
+  }, [ms, underWay]);
 }
 
 /** Runs an action of a person: whether it is under way, and the sentence where it was refused. */

@@ -7,6 +7,7 @@ import { CheckField, TextField } from "../../ui/fields";
 import { Card, Head } from "../../ui/layout";
 import { Empty, Failed, Loading } from "../../ui/note";
 import { Rows } from "../../ui/rows";
+import { useTyped } from "../../ui/typed";
 import css from "./events.module.css";
 import { found } from "./feed";
 import { EVENT_TYPES } from "./payload";
@@ -43,6 +44,7 @@ function Log() {
     const wanted = Object.entries({ ...query, ...change }).filter(([, value]) => value !== "");
     route(`/events${wanted.length > 0 ? `?${new URLSearchParams(wanted)}` : ""}`, true);
   };
+  const [typedStream, setTypedStream] = useTyped(stream, (text) => go({ stream: text }));
   const shown = found(feed.events ?? [], search, subject);
   const toggle = (position: bigint) => {
     const next = new Set(opened);
@@ -82,16 +84,17 @@ function Log() {
           />
           <TextField
             label="Stream id"
-            value={stream}
-            onInput={(text) => go({ stream: text })}
+            value={typedStream}
+            onInput={setTypedStream}
             placeholder="of a runner, a job, the workspace"
           />
           <TextField label="Up to" type="datetime-local" value={until} onInput={setUntil} disabled={around > 0n} />
           <Button
             kind="ghost"
-            disabled={search === "" && stream === "" && until === "" && types.length === 0 && around === 0n}
+            disabled={search === "" && typedStream === "" && until === "" && types.length === 0 && around === 0n}
             onClick={() => {
               setSearch("");
+              setTypedStream("");
               go({ stream: "", position: "" });
               setUntil("");
               setTypes([]);

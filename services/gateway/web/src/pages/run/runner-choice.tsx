@@ -2,9 +2,8 @@ import { useEffect, useId, useRef, useState } from "preact/hooks";
 import { rate } from "../../format";
 import { RunnerStatus } from "../../gen/protos/events/v1/runner_pb";
 import { runners } from "../../live/stores";
-import { cutOff, runnerState } from "../../states";
-import { now } from "../../time";
-import { Simulated, StateBadge } from "../../ui/note";
+import { Simulated } from "../../ui/note";
+import { RunnerState } from "../runners/state";
 import { chosenOf, filtered, nextEnabled, optionsOf, type RunnerOption } from "./choice";
 import { type Candidate, hardware } from "./fit";
 import css from "./run.module.css";
@@ -185,7 +184,7 @@ function Line({ candidate: { runner }, queue }: { candidate: Candidate; queue?: 
   return (
     <span class={css.line}>
       <span class={css.lineHead}>
-        <StateBadge state={runnerState(runner)} more={cutOff(runner.deadlineAtMs, now.value)} />
+        <RunnerState runner={runner} />
         <strong class="break">
           {queue && "Queue for "}
           {runner.name}

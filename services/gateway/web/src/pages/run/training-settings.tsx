@@ -1,5 +1,5 @@
 import type { ComponentChildren } from "preact";
-import { useLayoutEffect, useRef, useState } from "preact/hooks";
+import { useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import { useLocation } from "preact-iso";
 import { call, jobs } from "../../api/clients";
 import { refusedField } from "../../api/details";
@@ -41,7 +41,10 @@ export function TrainingSettings({ saved, architecture, advancedMicros, like, pi
   const { busy, problem, run, clear } = useAction();
   const underway = useRef(false);
   const requestId = useRequestId(JSON.stringify([form, workflowId, revision]));
-  const found = candidates(runnersByName.value, architecture);
+  const known = runnersByName.value;
+  // Not at every letter: there may be a thousand runners.
+  // biome-ignore lint/correctness/useExhaustiveDependencies: the value of a signal is another one when it changes
+  const found = useMemo(() => candidates(known, architecture), [known, architecture]);
   useFirstChoice(form, setForm, runners.value, cheapest(found)?.runnerId);
   const notThere = runners.value === undefined ? "" : whereProblem(form.where, found);
   const wrong = problemsOf(form);

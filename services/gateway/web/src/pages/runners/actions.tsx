@@ -1,7 +1,8 @@
-import { useState } from "preact/hooks";
-import { runners as api, call, newRequestId } from "../../api/clients";
+import { useRef, useState } from "preact/hooks";
+import { runners as api, call } from "../../api/clients";
 import { RunnerStatus, SuspensionOwner } from "../../gen/protos/events/v1/runner_pb";
 import type { RegenerateSecretKeyResponse, Runner } from "../../gen/protos/scheduler/v1/runner_pb";
+import { runners } from "../../live/stores";
 import { platformNow } from "../../time";
 import { Button } from "../../ui/button";
 import { Copy } from "../../ui/copy";
@@ -11,44 +12,64 @@ import { MoreIcon } from "../../ui/icons";
 import { Menu } from "../../ui/menu";
 import { Note } from "../../ui/note";
 import { say } from "../../ui/toasts";
-import { useAction } from "../../ui/use";
+import { useAction, useRequestId } from "../../ui/use";
 import { reauthCommand } from "./command";
 
-type Asking = "suspend" | "key" | "uninstall" | undefined;
+export interface Asking {
+  readonly what: "suspend" | "resume" | "key" | "uninstall";
+  /** As it was when it was asked for. */
+  readonly runner: Runner;
+}
 
-/** What an admin can do with a runner; each asks first and says what will happen. */
-export function RunnerActions({ runner }: { runner: Runner }) {
-  const [asking, setAsking] = useState<Asking>();
-  const close = () => setAsking(undefined);
+interface MenuProps {
+  runner: Runner;
+  onAsk: (asking: Asking) => void;
+}
+
+/** What an admin can do with a runner; each asks first (`RunnerDialog`) and says what will happen. */
+export function RunnerMenu({ runner, onAsk }: MenuProps) {
   const byAdmin = runner.suspensions.some((one) => one.owner === SuspensionOwner.ADMIN);
-  const resume = async () => {
-    await api.resumeRunner({ requestId: newRequestId(), runnerId: runner.runnerId }, call());
+  return (
+    <Menu
+      label={`Actions for ${runner.name}`}
+      items={[
+        byAdmin
+          ? { label: "Resume…", onChoose: () => onAsk({ what: "resume", runner }) }
+          : { label: "Suspend…", onChoose: () => onAsk({ what: "suspend", runner }) },
+        { label: "Regenerate secret key…", onChoose: () => onAsk({ what: "key", runner }) },
+        { label: "Uninstall…", onChoose: () => onAsk({ what: "uninstall", runner }) },
+      ]}
+    >
+      <MoreIcon />
+    </Menu>
+  );
+}
+
+const DIALOGS = { suspend: Suspend, resume: Resume, key: RegenerateKey, uninstall: Uninstall };
+
+interface DialogProps {
+  runner: Runner;
+  onClose: () => void;
+}
+
+/** What was chosen in the menu of a runner: the runner as it is now, or as it was last seen where it has left. */
+export function RunnerDialog({ asking, onClose }: { asking: Asking; onClose: () => void }) {
+  const seen = useRef(asking.runner);
+  seen.current = runners.value?.get(asking.runner.runnerId) ?? seen.current;
+  const Chosen = DIALOGS[asking.what];
+  return <Chosen runner={seen.current} onClose={onClose} />;
+}
+
+function Resume({ runner, onClose }: DialogProps) {
+  const requestId = useRequestId(runner.runnerId);
+  const action = async () => {
+    await api.resumeRunner({ requestId, runnerId: runner.runnerId }, call());
     say(`${runner.name} may take trainings again.`);
   };
-  const [resuming, setResuming] = useState(false);
   return (
-    <>
-      <Menu
-        label={`Actions for ${runner.name}`}
-        items={[
-          byAdmin
-            ? { label: "Resume…", onChoose: () => setResuming(true) }
-            : { label: "Suspend…", onChoose: () => setAsking("suspend") },
-          { label: "Regenerate secret key…", onChoose: () => setAsking("key") },
-          { label: "Uninstall…", onChoose: () => setAsking("uninstall") },
-        ]}
-      >
-        <MoreIcon />
-      </Menu>
-      {resuming && (
-        <Confirm title={`Resume ${runner.name}?`} verb="Resume" action={resume} onClose={() => setResuming(false)}>
-          It may take new trainings again, unless its owner or a health check keeps it suspended too.
-        </Confirm>
-      )}
-      {asking === "suspend" && <Suspend runner={runner} onClose={close} />}
-      {asking === "key" && <RegenerateKey runner={runner} onClose={close} />}
-      {asking === "uninstall" && <Uninstall runner={runner} onClose={close} />}
-    </>
+    <Confirm title={`Resume ${runner.name}?`} verb="Resume" action={action} onClose={onClose}>
+      It may take new trainings again, unless its owner or a health check keeps it suspended too.
+    </Confirm>
   );
 }
 
@@ -61,13 +82,16 @@ const SPANS = [
   { value: String(7 * 24 * HOUR_MS), label: "For a week" },
 ];
 
-function Suspend({ runner, onClose }: { runner: Runner; onClose: () => void }) {
+function Suspend({ runner, onClose }: DialogProps) {
   const [reason, setReason] = useState("");
   const [span, setSpan] = useState("0");
-  const [requestId] = useState(newRequestId);
+  const requestId = useRequestId(JSON.stringify([reason, span]));
+  const begun = useRef({ requestId: "", atMs: 0 });
   const { busy, problem, run } = useAction();
   const submit = async () => {
-    const untilMs = Number(span) > 0 ? BigInt(Math.round(platformNow() + Number(span))) : 0n;
+    // From the first press on: the same request again is the same to the millisecond.
+    if (begun.current.requestId !== requestId) begun.current = { requestId, atMs: Math.round(platformNow()) };
+    const untilMs = Number(span) > 0 ? BigInt(begun.current.atMs + Number(span)) : 0n;
     const done = await run(() => api.suspendRunner({ requestId, runnerId: runner.runnerId, reason, untilMs }, call()));
     if (done) {
       say(`${runner.name} takes no new training.`);
@@ -106,10 +130,10 @@ const OVERLAPS = [
   { value: String(24 * HOUR_MS), label: "After a day" },
 ];
 
-function RegenerateKey({ runner, onClose }: { runner: Runner; onClose: () => void }) {
+function RegenerateKey({ runner, onClose }: DialogProps) {
   const [overlap, setOverlap] = useState("0");
   const [made, setMade] = useState<RegenerateSecretKeyResponse>();
-  const [requestId] = useState(newRequestId);
+  const requestId = useRequestId(overlap);
   const { busy, problem, run } = useAction();
   const submit = () =>
     run(async () =>
@@ -175,8 +199,8 @@ function RegenerateKey({ runner, onClose }: { runner: Runner; onClose: () => voi
   );
 }
 
-function Uninstall({ runner, onClose }: { runner: Runner; onClose: () => void }) {
-  const [requestId] = useState(newRequestId);
+function Uninstall({ runner, onClose }: DialogProps) {
+  const requestId = useRequestId(runner.runnerId);
   const action = async () => {
     await api.uninstallRunner({ requestId, runnerId: runner.runnerId }, call());
     say(`${runner.name} is uninstalled.`);

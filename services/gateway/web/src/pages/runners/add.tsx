@@ -1,5 +1,5 @@
 import { useState } from "preact/hooks";
-import { runners as api, call, newRequestId } from "../../api/clients";
+import { runners as api, call } from "../../api/clients";
 import { gpus } from "../../format";
 import type { CreateRunnerResponse } from "../../gen/protos/scheduler/v1/runner_pb";
 import { runners } from "../../live/stores";
@@ -9,7 +9,7 @@ import { Copy } from "../../ui/copy";
 import { Dialog } from "../../ui/dialog";
 import { CheckField, TextField } from "../../ui/fields";
 import { Note, StateBadge } from "../../ui/note";
-import { useAction } from "../../ui/use";
+import { useAction, useRequestId } from "../../ui/use";
 import { installCommand, serverAddress } from "./command";
 import css from "./runners.module.css";
 
@@ -17,7 +17,7 @@ import css from "./runners.module.css";
 export function AddRunner({ onClose }: { onClose: () => void }) {
   const [name, setName] = useState("");
   const [made, setMade] = useState<CreateRunnerResponse>();
-  const [requestId] = useState(newRequestId);
+  const requestId = useRequestId(name.trim());
   const { busy, problem, run } = useAction();
   if (made !== undefined) return <Install made={made} onClose={onClose} />;
   const submit = () => run(async () => setMade(await api.createRunner({ requestId, name: name.trim() }, call())));

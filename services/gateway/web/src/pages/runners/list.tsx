@@ -1,25 +1,28 @@
 import { useState } from "preact/hooks";
 import { mayAdmin } from "../../api/session";
-import { ago, gpus, size, vramPerGpu } from "../../format";
+import { gpus, size, vramPerGpu } from "../../format";
 import { RunnerStatus } from "../../gen/protos/events/v1/runner_pb";
 import type { Runner } from "../../gen/protos/scheduler/v1/runner_pb";
 import { liveJobs, runners, runnersByName } from "../../live/stores";
-import { cutOff, runnerState } from "../../states";
-import { now } from "../../time";
+import { runnerState } from "../../states";
+import { Ago } from "../../ui/ago";
 import { Button } from "../../ui/button";
 import { TextField } from "../../ui/fields";
 import { Card, Head } from "../../ui/layout";
-import { Empty, Loading, Simulated, StateBadge } from "../../ui/note";
+import { Empty, Loading, Simulated } from "../../ui/note";
 import { Rows } from "../../ui/rows";
-import { RunnerActions } from "./actions";
+import { type Asking, RunnerDialog, RunnerMenu } from "./actions";
 import { AddRunner } from "./add";
 import css from "./runners.module.css";
+import { RunnerState } from "./state";
 
 const ORDER = [RunnerStatus.ONLINE, RunnerStatus.OCCUPIED, RunnerStatus.SUSPENDED, RunnerStatus.OFFLINE];
 
 /** Every runner, a row each; changes appear by themselves. */
 export default function Runners() {
   const [adding, setAdding] = useState(false);
+  // Here and not in the row, which leaves when the runner stops matching: a dialog may hold the only copy of a key.
+  const [asking, setAsking] = useState<Asking>();
   const [search, setSearch] = useState("");
   const all = runnersByName.value;
   const shown = all.filter((runner) => matches(runner, search));
@@ -93,18 +96,19 @@ export default function Runners() {
                 height={58}
                 window="calc(100dvh - 250px)"
               >
-                {(runner) => <Row runner={runner} />}
+                {(runner) => <Row runner={runner} onAsk={setAsking} />}
               </Rows>
             )}
           </>
         )}
       </Card>
       {adding && <AddRunner onClose={() => setAdding(false)} />}
+      {asking && <RunnerDialog asking={asking} onClose={() => setAsking(undefined)} />}
     </>
   );
 }
 
-function Row({ runner }: { runner: Runner }) {
+function Row({ runner, onAsk }: { runner: Runner; onAsk: (asking: Asking) => void }) {
   const { inventory } = runner;
   const job = runner.jobId ? liveJobs.value?.get(runner.jobId) : undefined;
   const vram = vramPerGpu(inventory);
@@ -120,7 +124,7 @@ function Row({ runner }: { runner: Runner }) {
         </div>
       </div>
       <div>
-        <StateBadge state={runnerState(runner)} more={cutOff(runner.deadlineAtMs, now.value)} />
+        <RunnerState runner={runner} />
       </div>
       <div class="break">
         {gpus(inventory) || <span class="quiet">known once it connects</span>} {inventory?.simulated && <Simulated />}
@@ -134,8 +138,8 @@ function Row({ runner }: { runner: Runner }) {
           <span class="quiet">no training</span>
         )}
       </div>
-      <div class="quiet">{runner.connected ? "connected" : ago(Number(runner.lastContactAtMs), now.value)}</div>
-      <div>{mayAdmin.value && <RunnerActions runner={runner} />}</div>
+      <div class="quiet">{runner.connected ? "connected" : <Ago ms={Number(runner.lastContactAtMs)} />}</div>
+      <div>{mayAdmin.value && <RunnerMenu runner={runner} onAsk={onAsk} />}</div>
     </div>
   );
 }

@@ -1,25 +1,41 @@
+import { useState } from "preact/hooks";
 import { useRoute } from "preact-iso";
 import { runners as api, call } from "../../api/clients";
 import { mayAdmin } from "../../api/session";
-import { ago, gpus, moment, rate, size } from "../../format";
-import { SuspensionOwner } from "../../gen/protos/events/v1/runner_pb";
+import { gpus, moment, rate, size } from "../../format";
 import type { Runner, Suspension } from "../../gen/protos/scheduler/v1/runner_pb";
 import { liveJobs, runners } from "../../live/stores";
-import { cutOff, runnerState } from "../../states";
-import { now } from "../../time";
+import { suspender } from "../../states";
+import { Ago } from "../../ui/ago";
 import { ButtonLink } from "../../ui/button";
 import { Card, Facts, Head } from "../../ui/layout";
-import { Empty, Failed, Loading, Note, Simulated, StateBadge } from "../../ui/note";
+import { Empty, Failed, Loading, Note, Simulated } from "../../ui/note";
 import { useAsked } from "../../ui/use";
-import { RunnerActions } from "./actions";
+import { type Asking, RunnerDialog, RunnerMenu } from "./actions";
 import css from "./runners.module.css";
+import { RunnerState } from "./state";
 
 /** One runner: what it has, what it does, who keeps it suspended. */
 export default function RunnerPage() {
   const id = useRoute().params.id ?? "";
+  const [asking, setAsking] = useState<Asking>();
+  return (
+    <>
+      <About key={id} id={id} onAsk={setAsking} />
+      {asking?.runner.runnerId === id && <RunnerDialog asking={asking} onClose={() => setAsking(undefined)} />}
+    </>
+  );
+}
+
+function About({ id, onAsk }: { id: string; onAsk: (asking: Asking) => void }) {
+  const live = runners.value?.get(id);
   // One that was uninstalled is in no list, but its page still answers.
-  const asked = useAsked((signal) => api.getRunner({ runnerId: id }, call(signal)), [id]);
-  const runner = runners.value?.get(id) ?? asked.value?.runner;
+  const gone = runners.value !== undefined && live === undefined;
+  const asked = useAsked(
+    async (signal) => ({ gone, runner: (await api.getRunner({ runnerId: id }, call(signal))).runner }),
+    [id, gone],
+  );
+  const runner = live ?? answered(asked.value, gone);
   if (runner === undefined)
     return asked.problem ? (
       <Empty title="This runner cannot be shown" action={<ButtonLink href="/runners">All runners</ButtonLink>}>
@@ -30,11 +46,14 @@ export default function RunnerPage() {
     );
   return (
     <>
-      <Head title={runner.name} actions={mayAdmin.value && !runner.uninstalled && <RunnerActions runner={runner} />}>
-        <StateBadge state={runnerState(runner)} more={cutOff(runner.deadlineAtMs, now.value)} />{" "}
-        {runner.inventory?.simulated && <Simulated />}
+      <Head
+        title={runner.name}
+        actions={mayAdmin.value && !runner.uninstalled && <RunnerMenu runner={runner} onAsk={onAsk} />}
+      >
+        <RunnerState runner={runner} /> {runner.inventory?.simulated && <Simulated />}
       </Head>
       {asked.problem && runners.value === undefined && <Failed retry={asked.reload}>{asked.problem}</Failed>}
+      {runner.uninstalled && <Note>It was uninstalled: it is no part of the platform any more.</Note>}
       {runner.suspensions.map((one) => (
         <Note tone="warn" key={one.owner}>
           {suspension(one)}
@@ -54,7 +73,7 @@ export default function RunnerPage() {
                 ),
               ],
               ["Costs", runner.rateMicros > 0n && `${rate(runner.rateMicros)} of training`],
-              ["Last contact", runner.connected ? "connected now" : ago(Number(runner.lastContactAtMs), now.value)],
+              ["Last contact", runner.connected ? "connected now" : <Ago ms={Number(runner.lastContactAtMs)} />],
               ["Agent", runner.agentVersion],
               [
                 "Labels",
@@ -90,13 +109,12 @@ function Hardware({ runner }: { runner: Runner }) {
   );
 }
 
-const OWNERS: Record<number, string> = {
-  [SuspensionOwner.BOX_OWNER]: "the owner of the box",
-  [SuspensionOwner.ADMIN]: "an admin",
-  [SuspensionOwner.HEALTH]: "a health check",
-};
+/** The runner of an answer, but not as it was before it left the list: it may have been connected then. */
+function answered(answer: { gone: boolean; runner?: Runner } | undefined, gone: boolean) {
+  return answer?.gone === gone || answer?.runner?.uninstalled ? answer.runner : undefined;
+}
 
 function suspension(one: Suspension): string {
   const until = one.untilMs > 0n ? ` until ${moment(Number(one.untilMs))}` : "";
-  return `Suspended by ${OWNERS[one.owner] ?? "somebody"}${until}${one.reason ? `: ${one.reason}` : ""}`;
+  return `Suspended by ${suspender(one.owner)}${until}${one.reason ? `: ${one.reason}` : ""}`;
 }

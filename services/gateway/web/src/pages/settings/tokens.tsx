@@ -1,9 +1,11 @@
-import { useState } from "preact/hooks";
+import { computed } from "@preact/signals";
+import { useMemo, useState } from "preact/hooks";
 import { access, call, newRequestId } from "../../api/clients";
 import { who } from "../../api/session";
-import { ago, moment } from "../../format";
+import { moment } from "../../format";
 import type { Token } from "../../gen/protos/scheduler/v1/access_pb";
 import { now } from "../../time";
+import { Ago } from "../../ui/ago";
 import { Button } from "../../ui/button";
 import { Confirm } from "../../ui/dialog";
 import { CheckField } from "../../ui/fields";
@@ -22,8 +24,12 @@ export function Tokens() {
   const [erasing, setErasing] = useState<Token>();
   const [all, setAll] = useState(false);
   const asked = useAsked((signal) => access.listTokens({}, call(signal)), []);
-  const tokens = asked.value && ordered(asked.value.tokens, now.value);
-  const over = (token: Token) => token.revoked || isExpired(token, now.value);
+  const listed = asked.value?.tokens;
+  // Time changes nothing here but what has expired: it is put in order anew when one more has.
+  const expired = useMemo(() => computed(() => listed?.filter((one) => isExpired(one, now.value)).length), [listed]);
+  const at = expired.value === undefined ? 0 : now.peek();
+  const tokens = listed && ordered(listed, at);
+  const over = (token: Token) => token.revoked || isExpired(token, at);
   const shown = tokens?.filter((token) => all || !over(token));
   return (
     <div class={css.stack}>
@@ -63,6 +69,7 @@ export function Tokens() {
               <Row
                 key={token.tokenId}
                 token={token}
+                at={at}
                 onRevoke={() => setRevoking(token)}
                 onErase={() => setErasing(token)}
               />
@@ -94,7 +101,15 @@ export function Tokens() {
   );
 }
 
-function Row({ token, onRevoke, onErase }: { token: Token; onRevoke: () => void; onErase: () => void }) {
+interface RowProps {
+  token: Token;
+  /** The moment that the table tells of. */
+  at: number;
+  onRevoke: () => void;
+  onErase: () => void;
+}
+
+function Row({ token, at, onRevoke, onErase }: RowProps) {
   const own = isOwn(token);
   const until = Number(token.expiresAtMs);
   return (
@@ -109,14 +124,16 @@ function Row({ token, onRevoke, onErase }: { token: Token; onRevoke: () => void;
       <td>{tokenKind(token)}</td>
       <td>{roleWords(token.role).name}</td>
       <td>
-        <StateBadge state={tokenState(token, now.value)} />
+        <StateBadge state={tokenState(token, at)} />
         {!token.revoked && until > 0 && (
           <div class={`quiet ${css.when}`}>
-            {isExpired(token, now.value) ? "since" : "until"} {moment(until)}
+            {isExpired(token, at) ? "since" : "until"} {moment(until)}
           </div>
         )}
       </td>
-      <td class={css.when}>{ago(Number(token.createdAtMs), now.value)}</td>
+      <td class={css.when}>
+        <Ago ms={Number(token.createdAtMs)} />
+      </td>
       <td>
         <div class={css.actions}>
           {!token.revoked && (

@@ -1,4 +1,4 @@
-import { useEffect, useState } from "preact/hooks";
+import { useState } from "preact/hooks";
 import { call, newRequestId, webhooks } from "../../api/clients";
 import { mayAdmin } from "../../api/session";
 import { count, duration, integer } from "../../format";
@@ -9,7 +9,7 @@ import { Confirm } from "../../ui/dialog";
 import { Card, Facts } from "../../ui/layout";
 import { Empty, Failed, Loading, Note } from "../../ui/note";
 import { say } from "../../ui/toasts";
-import { useAsked } from "../../ui/use";
+import { useAsked, useEvery } from "../../ui/use";
 import { kindWords } from "./roles";
 import css from "./settings.module.css";
 import { ReplayWebhook, SetWebhook } from "./webhook-dialogs";
@@ -22,10 +22,7 @@ export function Webhook() {
   const [asking, setAsking] = useState<"set" | "replay" | "remove">();
   const asked = useAsked((signal) => webhooks.getWebhook({}, call(signal)), []);
   const { reload } = asked;
-  useEffect(() => {
-    const timer = setInterval(() => !document.hidden && reload(), LOOK_MS);
-    return () => clearInterval(timer);
-  }, [reload]);
+  useEvery(LOOK_MS, reload, asked.loading);
   const close = () => {
     setAsking(undefined);
     reload();
@@ -77,8 +74,8 @@ function State({ hook }: { hook: Hook }) {
       {hook.failuresInARow > 0 ? (
         <Note tone="bad">
           {count(hook.failuresInARow, "failure")} in a row: {hook.lastFailure.replace(/\.?$/, ".")}{" "}
-          {waitMs > 0 ? `Tried again in ${duration(waitMs)}.` : "Tried again now."} Nothing is lost: deliveries go on in
-          order from there.
+          <span aria-hidden="true">{waitMs > 0 ? `Tried again in ${duration(waitMs)}.` : "Tried again now."}</span>{" "}
+          Nothing is lost: deliveries go on in order from there.
         </Note>
       ) : (
         <Note tone="good">Deliveries succeed: none has failed since the last one that came through.</Note>

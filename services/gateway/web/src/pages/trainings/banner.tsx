@@ -15,7 +15,10 @@ export function Banner({ job }: { job: Job }) {
   if (job.stalledSinceMs > 0n && !isOver(job))
     return (
       <Note tone="warn">
-        <strong>Stalled: {stalled(job, now.value)}.</strong> The training process lives, but makes no optimiser step.{" "}
+        <strong>
+          Stalled<span aria-hidden="true">: {stalled(job, now.value)}</span>.
+        </strong>{" "}
+        The training process lives, but makes no optimiser step.{" "}
         {job.spec?.limits?.stopWhenStalled
           ? "It is being stopped, as its settings ask for."
           : "Its minutes count; look at the logs, and stop it if it hangs."}

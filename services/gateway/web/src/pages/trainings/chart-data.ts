@@ -149,3 +149,12 @@ export function closer(shown: Range, around: number, factor: number, all: Range)
   const from = Math.min(Math.max(around - width / 2, all[0]), all[1] - width);
   return [from, from + width];
 }
+
+const FEW = 30;
+
+/** Whether so few values lie between two indices that each deserves a dot: a line through one would not be seen. */
+export function areFew(values: ArrayLike<number | null | undefined>, from: number, to: number): boolean {
+  let found = 0;
+  for (let at = from; at <= to && found <= FEW; at++) if (Number.isFinite(values[at])) found += 1;
+  return found <= FEW;
+}

@@ -2,7 +2,7 @@ import uPlot from "uplot";
 import { duration, measured } from "../../format";
 import { colour } from "../../theme";
 import type { Axis, Range } from "./chart-data";
-import { roomy } from "./chart-data";
+import { areFew, roomy } from "./chart-data";
 import { colourOf, dashOf } from "./chart-style";
 
 /** One line of a chart: its values, and those as they were before they were smoothed. */
@@ -90,7 +90,13 @@ export function chartOptions(settings: ChartSettings): uPlot.Options {
           // Behind a smoothed line dashes would tell nothing, and cost most of the drawing.
           dash: raw ? [] : dashOf(look),
           alpha: raw ? 0.3 : 1,
-          points: { show: !raw && undefined, size: 6, width: 1.5, fill: colour("--surface"), stroke },
+          points: {
+            show: (chart, at, from, to) => !raw && areFew(chart.data[at] ?? [], from, to),
+            size: 6,
+            width: 1.5,
+            fill: colour("--surface"),
+            stroke,
+          },
         };
       }),
     ],

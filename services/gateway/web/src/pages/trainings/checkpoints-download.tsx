@@ -5,6 +5,7 @@ import { shortId, size } from "../../format";
 import type { Artifact } from "../../gen/protos/metrics/v1/artifact_pb";
 import { Button } from "../../ui/button";
 import { Bar, Note } from "../../ui/note";
+import { saveAs } from "../../ui/save";
 import { say } from "../../ui/toasts";
 import css from "./checkpoints.module.css";
 import { receive, type Sink } from "./checkpoints-receive";
@@ -130,12 +131,7 @@ function inMemory(name: string): Sink {
       chunks.push(new Uint8Array(chunk));
     },
     finish: async () => {
-      const url = URL.createObjectURL(new Blob(chunks, { type: "application/octet-stream" }));
-      const link = document.createElement("a");
-      link.href = url;
-      link.download = name;
-      link.click();
-      setTimeout(() => URL.revokeObjectURL(url), 60_000);
+      saveAs(name, chunks, "application/octet-stream");
       await forget();
     },
     abort: forget,

@@ -4,6 +4,7 @@ import { RunnerStatus } from "../../gen/protos/events/v1/runner_pb";
 import type { Runner } from "../../gen/protos/scheduler/v1/runner_pb";
 import { type Checkpoint, type Limits, LimitsSchema } from "../../gen/protos/training/v1/training_pb";
 import { runnerState } from "../../states";
+import { numberOf, problemOf } from "../run/numbers";
 
 /** Limits as they are typed; empty: none of that kind. */
 export interface Typed {
@@ -14,7 +15,7 @@ export interface Typed {
   readonly retries: string;
 }
 
-const LARGEST = 2_147_483_647;
+const RANGE = { min: 0, max: 2_147_483_647, whole: true };
 
 export function typed(limits: Limits | undefined): Typed {
   const text = (value: number | bigint | undefined) => (value ? String(value) : "");
@@ -29,24 +30,22 @@ export function typed(limits: Limits | undefined): Typed {
 
 /** What is wrong with a number as it is typed; empty: nothing. */
 export function numberProblem(text: string): string {
-  if (text === "") return "";
-  if (!/^\d+$/.test(text)) return `${text} is no whole number; leave it empty for no limit of this kind`;
-  return Number(text) > LARGEST ? `${text} is too large; at most ${LARGEST}` : "";
+  return problemOf(text, RANGE, "for no limit of this kind");
 }
 
 /** The limits to send; undefined: they are the earlier job's, which need not be sent. */
 export function changed(form: Typed, earlier: Limits | undefined): Limits | undefined {
   const before = typed(earlier);
-  if ((Object.keys(before) as (keyof Typed)[]).every((name) => Number(form[name]) === Number(before[name]))) return;
+  if ((Object.keys(before) as (keyof Typed)[]).every((name) => numberOf(form[name]) === numberOf(before[name]))) return;
   return create(LimitsSchema, {
     // What the form does not show stays as it was.
     stallMinutes: earlier?.stallMinutes,
     stopWhenStalled: earlier?.stopWhenStalled,
-    epochs: Number(form.epochs),
-    steps: BigInt(form.steps || 0),
-    minutes: Number(form.minutes),
-    earlyStoppingPatience: Number(form.patience),
-    retries: Number(form.retries),
+    epochs: numberOf(form.epochs),
+    steps: BigInt(numberOf(form.steps)),
+    minutes: numberOf(form.minutes),
+    earlyStoppingPatience: numberOf(form.patience),
+    retries: numberOf(form.retries),
   });
 }
 
@@ -55,8 +54,8 @@ export function reached(form: Typed, checkpoint: Checkpoint | undefined): string
   if (checkpoint === undefined) return "";
   const told = (kind: string, done: number | bigint, limit: string) =>
     `The checkpoint is at ${kind} ${done} of ${limit} already: raise the limit, or there is nothing left to train.`;
-  if (form.steps !== "" && checkpoint.step >= Number(form.steps)) return told("step", checkpoint.step, form.steps);
-  if (form.epochs !== "" && checkpoint.epoch >= Number(form.epochs))
+  if (form.steps !== "" && checkpoint.step >= numberOf(form.steps)) return told("step", checkpoint.step, form.steps);
+  if (form.epochs !== "" && checkpoint.epoch >= numberOf(form.epochs))
     return told("epoch", checkpoint.epoch, form.epochs);
   return "";
 }

@@ -1,6 +1,6 @@
-import { useRef, useState } from "preact/hooks";
+import { useState } from "preact/hooks";
 import { useLocation } from "preact-iso";
-import { call, jobs, newRequestId } from "../../api/clients";
+import { call, jobs } from "../../api/clients";
 import { integer } from "../../format";
 import type { Job } from "../../gen/protos/scheduler/v1/job_pb";
 import { runnersByName } from "../../live/stores";
@@ -10,7 +10,7 @@ import { Dialog } from "../../ui/dialog";
 import { CheckField, NumberField, SelectField, TextField } from "../../ui/fields";
 import { Note } from "../../ui/note";
 import { say } from "../../ui/toasts";
-import { useAction } from "../../ui/use";
+import { useAction, useRequestId } from "../../ui/use";
 import css from "./checkpoints.module.css";
 import { changed, numberProblem, obstacle, reached, type Typed, typed } from "./checkpoints-resume-form";
 
@@ -32,9 +32,6 @@ export function Resume({ job, checkpoint, onClose }: { job: Job; checkpoint: str
   const [queue, setQueue] = useState(false);
   const [limits, setLimits] = useState(() => typed(job.spec?.limits));
   const [name, setName] = useState(job.name);
-  // One id for one content: what is pressed twice starts one training.
-  const request = useRef({ content: "", id: "" });
-
   const boxes = runnersByName.value.filter((runner) => !runner.uninstalled);
   const box = boxes.find((one) => one.runnerId === runnerId);
   const wrong =
@@ -48,20 +45,14 @@ export function Resume({ job, checkpoint, onClose }: { job: Job; checkpoint: str
   const problems = ENDS.map(([field]) => numberProblem(limits[field]));
   const noEnd = !limits.epochs && !limits.steps && !limits.minutes;
   const done = reached(limits, chosen);
+  // What is pressed twice starts one training.
+  const content = { jobId: job.jobId, checkpoint: from, name: name.trim(), runnerId, queue };
+  const requestId = useRequestId(JSON.stringify({ ...content, limits }));
   const submit = async () => {
     if (wrong || noEnd || problems.some(Boolean)) return;
-    const asked = {
-      jobId: job.jobId,
-      checkpoint: from,
-      name: name.trim(),
-      runnerId,
-      queue,
-      limits: changed(limits, job.spec?.limits),
-    };
-    const content = JSON.stringify(asked, (_, value) => (typeof value === "bigint" ? String(value) : value));
-    if (request.current.content !== content) request.current = { content, id: newRequestId() };
     await run(async () => {
-      const answer = await jobs.resumeJob({ requestId: request.current.id, ...asked }, call());
+      const asked = { requestId, ...content, limits: changed(limits, job.spec?.limits) };
+      const answer = await jobs.resumeJob(asked, call());
       onClose();
       say(`It goes on from step ${integer(chosen?.step ?? 0n)}.`);
       if (answer.job) route(`/trainings/${answer.job.jobId}`);

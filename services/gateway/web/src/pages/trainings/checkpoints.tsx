@@ -1,17 +1,17 @@
-import { useEffect, useState } from "preact/hooks";
+import { useState } from "preact/hooks";
 import { artifacts as api, call } from "../../api/clients";
 import { mayWrite } from "../../api/session";
-import { ago, byImportance, integer, metric, metricName, moment, size, words } from "../../format";
+import { byImportance, integer, metric, metricName, moment, size, words } from "../../format";
 import { type Artifact, ArtifactKind, ArtifactState } from "../../gen/protos/metrics/v1/artifact_pb";
 import type { Job } from "../../gen/protos/scheduler/v1/job_pb";
 import type { Checkpoint } from "../../gen/protos/training/v1/training_pb";
 import { runners } from "../../live/stores";
 import { isOver } from "../../states";
-import { now } from "../../time";
+import { Ago } from "../../ui/ago";
 import { Button } from "../../ui/button";
 import { Card, right, Table } from "../../ui/layout";
 import { Badge, Empty, Failed, Loading } from "../../ui/note";
-import { useAsked } from "../../ui/use";
+import { useAsked, useEvery } from "../../ui/use";
 import css from "./checkpoints.module.css";
 import { Download } from "./checkpoints-download";
 import { Export } from "./checkpoints-export";
@@ -27,13 +27,8 @@ export default function Checkpoints({ job }: { job: Job }) {
   const asked = useAsked((signal) => api.listArtifacts({ jobId }, call(signal)), [jobId, job.version]);
   const all = asked.value?.artifacts;
   const pending = all?.some((one) => one.state === ArtifactState.PENDING) ?? false;
-  const { reload, value } = asked;
-  // biome-ignore lint/correctness/useExhaustiveDependencies: each answer with something pending asks for the next one
-  useEffect(() => {
-    if (!pending) return;
-    const later = setTimeout(reload, LOOK_MS);
-    return () => clearTimeout(later);
-  }, [pending, value, reload]);
+  const { reload } = asked;
+  useEvery(pending ? LOOK_MS : 0, reload, asked.loading);
   const [resuming, setResuming] = useState<string>();
   const [most, setMost] = useState(FIRST_ROWS);
   const [exporting, setExporting] = useState<Checkpoint>();
@@ -172,7 +167,7 @@ function ExportRow({ of }: { of: Artifact }) {
       <td class={css.file}>
         <strong>{of.name}</strong>
         <div class="quiet" title={moment(Number(of.createdAtMs))}>
-          {words(ArtifactKind, of.kind).replace("onnx", "ONNX")}, asked for {ago(Number(of.createdAtMs), now.value)}
+          {words(ArtifactKind, of.kind).replace("onnx", "ONNX")}, asked for <Ago ms={Number(of.createdAtMs)} />
         </div>
       </td>
       <td class={right}>{integer(of.step)}</td>

@@ -1,4 +1,4 @@
-import { useEffect, useMemo, useState } from "preact/hooks";
+import { useMemo, useState } from "preact/hooks";
 import { call, metrics } from "../../api/clients";
 import { metricName, words } from "../../format";
 import { Task } from "../../gen/protos/training/v1/training_pb";
@@ -6,7 +6,7 @@ import { isOver } from "../../states";
 import { CheckField, SelectField } from "../../ui/fields";
 import { Card } from "../../ui/layout";
 import { Empty, Failed, Loading } from "../../ui/note";
-import { useAsked } from "../../ui/use";
+import { useAsked, useEvery } from "../../ui/use";
 import { Chart, type ChartLine } from "./chart";
 import { type Axis, over, type Range } from "./chart-data";
 import css from "./compare.module.css";
@@ -106,11 +106,7 @@ function Overlaid({ title, name, sides, drawn }: OverlaidProps) {
   );
   const running = drawn.some((side) => !isOver(side.job));
   const { reload, value } = asked;
-  useEffect(() => {
-    if (!running) return;
-    const timer = setInterval(reload, LOOK_MS);
-    return () => clearInterval(timer);
-  }, [running, reload]);
+  useEvery(running ? LOOK_MS : 0, reload, asked.loading);
   const order = sides.map((side) => side.job.jobId).join(",");
   // biome-ignore lint/correctness/useExhaustiveDependencies: `order` stands for the sides
   const lines = useMemo(

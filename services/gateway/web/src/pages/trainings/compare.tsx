@@ -2,7 +2,7 @@ import type { ComponentChildren } from "preact";
 import { useMemo, useState } from "preact/hooks";
 import { useLocation } from "preact-iso";
 import { call, evaluations, jobs } from "../../api/clients";
-import { sentence } from "../../api/errors";
+import { isUnreachable, sentence } from "../../api/errors";
 import { count, integer, metric, metricName, minutes, rate, shortId, span, words } from "../../format";
 import type { Job } from "../../gen/protos/scheduler/v1/job_pb";
 import { Task } from "../../gen/protos/training/v1/training_pb";
@@ -91,7 +91,7 @@ type Loaded =
   | { readonly job: Job; readonly evaluations: Parameters<typeof sideOf>[1] }
   | { readonly id: string; readonly problem: string };
 
-/** One that cannot be shown does not keep the others from being compared. */
+/** One that cannot be shown keeps no other from being compared. Throws where nobody answers, who is asked again. */
 async function load(id: string, signal: AbortSignal): Promise<Loaded> {
   try {
     const [{ job }, listed] = await Promise.all([
@@ -101,6 +101,7 @@ async function load(id: string, signal: AbortSignal): Promise<Loaded> {
     if (job === undefined) return { id, problem: "There is no such training." };
     return { job, evaluations: listed?.evaluations ?? [] };
   } catch (error) {
+    if (isUnreachable(error)) throw error;
     return { id, problem: sentence(error) };
   }
 }

@@ -1,4 +1,4 @@
-import { useEffect, useState } from "preact/hooks";
+import { useState } from "preact/hooks";
 import { call, quota } from "../../api/clients";
 import { mayWrite, who } from "../../api/session";
 import { capitalized, count, integer, minutes, moment, rate, span } from "../../format";
@@ -9,7 +9,7 @@ import { now } from "../../time";
 import { Button, ButtonLink } from "../../ui/button";
 import { Facts, Head } from "../../ui/layout";
 import { Bar, Note, Simulated, StateBadge } from "../../ui/note";
-import { useAsked } from "../../ui/use";
+import { useAsked, useEvery } from "../../ui/use";
 import { Banner } from "./banner";
 import {
   accrued,
@@ -202,19 +202,15 @@ function Figures({ job, seen, explained }: { job: Job; seen: Seen; explained: Ex
  * where it does not know of an end yet.
  */
 function useCharge(job: Job): ExplainChargeResponse | undefined {
-  const [tick, setTick] = useState(0);
   const begun = (job.interval?.startedAtMs ?? 0n) > 0n || job.earlierAttempts.length > 0;
   const asked = useAsked(
     async (signal) => (begun ? quota.explainCharge({ jobId: job.jobId }, call(signal)) : undefined),
-    [job.jobId, job.version, begun, tick],
+    [job.jobId, job.version, begun],
   );
   const over = isOver(job);
   const open = asked.value?.attempts.some((attempt) => attempt.intervals.some((one) => one.open)) === true;
-  const every = !over ? COST_EVERY_MS : open ? END_EVERY_MS : 0;
-  useEffect(() => {
-    if (every === 0) return;
-    const timer = setInterval(() => setTick((n) => n + 1), every);
-    return () => clearInterval(timer);
-  }, [every]);
+  // An end is not told while the quota service is away: no need to ask for it more often than for anything else then.
+  const every = !over ? COST_EVERY_MS : !open ? 0 : asked.problem ? COST_EVERY_MS : END_EVERY_MS;
+  useEvery(every, asked.reload, asked.loading);
   return over && open ? undefined : asked.value;
 }

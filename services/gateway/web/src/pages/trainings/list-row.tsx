@@ -1,7 +1,8 @@
-import { ago, moment, span } from "../../format";
+import { moment, span } from "../../format";
 import { type Job, JobState } from "../../gen/protos/scheduler/v1/job_pb";
 import { attempt, cutOff, isCutOff, isOver, jobState, reason } from "../../states";
 import { now } from "../../time";
+import { Ago } from "../../ui/ago";
 import { Simulated, StateBadge } from "../../ui/note";
 import css from "./list.module.css";
 import { phases } from "./progress";
@@ -81,7 +82,7 @@ function Time({ job }: { job: Job }) {
     <>
       <div class="number">{begun ? span(phases(job, at).trainingMs) : <span class="quiet">not started</span>}</div>
       <div class={css.sub} title={moment(started || Number(job.submittedAtMs))}>
-        {started > 0 ? "started" : "submitted"} {ago(started || Number(job.submittedAtMs), now.value)}
+        {started > 0 ? "started" : "submitted"} <Ago ms={started || Number(job.submittedAtMs)} />
       </div>
     </>
   );

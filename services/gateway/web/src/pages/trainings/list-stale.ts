@@ -2,6 +2,7 @@ import { useEffect, useState } from "preact/hooks";
 import { jobs as api, call } from "../../api/clients";
 import type { Job } from "../../gen/protos/scheduler/v1/job_pb";
 import { isOver } from "../../states";
+import { useAsked, useEvery } from "../../ui/use";
 
 // What can be in sight, about.
 const MOST = 30;
@@ -13,7 +14,6 @@ const AGAIN_MS = 5000;
  */
 export function useStale(listed: readonly Job[] | undefined, live: ReadonlyMap<string, Job> | undefined) {
   const [found, setFound] = useState<ReadonlyMap<string, Job>>(new Map());
-  const [round, setRound] = useState(0);
   const ids =
     live === undefined
       ? []
@@ -22,20 +22,17 @@ export function useStale(listed: readonly Job[] | undefined, live: ReadonlyMap<s
           .slice(0, MOST)
           .map((job) => job.jobId);
   const key = ids.join();
-  // biome-ignore lint/correctness/useExhaustiveDependencies: `key` stands for the ids; each round asks again
+  const { value, loading, reload } = useAsked(
+    async (signal) => {
+      const answers = await Promise.allSettled(ids.map((jobId) => api.getJob({ jobId }, call(signal))));
+      return answers.flatMap((one) => (one.status === "fulfilled" && one.value.job ? [one.value.job] : []));
+    },
+    [key],
+  );
   useEffect(() => {
-    if (key === "") return;
-    const abort = new AbortController();
-    const again = setTimeout(() => setRound((n) => n + 1), AGAIN_MS);
-    void Promise.allSettled(ids.map((jobId) => api.getJob({ jobId }, call(abort.signal)))).then((answers) => {
-      if (abort.signal.aborted) return;
-      const jobs = answers.flatMap((one) => (one.status === "fulfilled" && one.value.job ? [one.value.job] : []));
-      setFound((before) => new Map([...before, ...jobs.map((job) => [job.jobId, job] as const)]));
-    });
-    return () => {
-      clearTimeout(again);
-      abort.abort();
-    };
-  }, [key, round]);
+    if (value === undefined || value.length === 0) return;
+    setFound((before) => new Map([...before, ...value.map((job) => [job.jobId, job] as const)]));
+  }, [value]);
+  useEvery(key === "" ? 0 : AGAIN_MS, reload, loading);
   return found;
 }

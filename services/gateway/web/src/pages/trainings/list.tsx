@@ -1,4 +1,4 @@
-import { useMemo, useState } from "preact/hooks";
+import { useEffect, useMemo, useState } from "preact/hooks";
 import { useLocation } from "preact-iso";
 import { mayWrite, who } from "../../api/session";
 import { count } from "../../format";
@@ -40,6 +40,12 @@ export default function Trainings() {
       overlaid(pages.jobs, new Map([...ended, ...(live ?? [])]), pages.complete, (job) => fits(job, filters, subject)),
     [pages.jobs, pages.complete, live, ended, filters, subject],
   );
+  // A page of a search may hold nothing and still have one after it: whether anything matches is known at the last.
+  const empty = jobs?.length === 0;
+  const { more } = pages;
+  useEffect(() => {
+    if (empty) more();
+  }, [empty, more]);
   const [chosen, setChosen] = useState<readonly string[]>([]);
   const choose = (job: Job, wanted: boolean) =>
     setChosen(wanted ? [...chosen, job.jobId] : chosen.filter((id) => id !== job.jobId));
@@ -66,12 +72,12 @@ export default function Trainings() {
       </Head>
       <FilterBar filters={filters} onChange={change} />
       {pages.problem && <Failed retry={pages.reload}>{pages.problem}</Failed>}
-      {(jobs !== undefined || !pages.problem) && (
+      {((jobs !== undefined && !empty) || !pages.problem) && (
         <Card flush>
-          {jobs === undefined ? (
-            <Loading lines={8} what="Loading the trainings" />
-          ) : jobs.length === 0 && !pages.loading ? (
+          {empty && pages.complete && !pages.loading ? (
             <Nothing filtering={filtering} onClear={() => change(NO_FILTERS)} />
+          ) : jobs === undefined || empty ? (
+            <Loading lines={8} what="Loading the trainings" />
           ) : (
             <>
               <div class={`${css.row} ${css.heads}`} aria-hidden="true">

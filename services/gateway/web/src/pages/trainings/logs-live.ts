@@ -20,6 +20,8 @@ export interface Log {
   readonly removedAtMs: number;
   readonly loadingEarlier: boolean;
   readonly earlier: () => void;
+  /** Reads them once more where that failed; undefined: it did not. */
+  readonly again: (() => void) | undefined;
 }
 
 /** A training's log, live from its end on; earlier lines are read when they are wanted. */
@@ -61,7 +63,7 @@ export function useLog(job: Job, search: string): Log {
       close();
     };
   }, [jobId, search, known]);
-  const { loadingEarlier, earlier, problem } = useEarlier(jobId, search, held, setState);
+  const { loadingEarlier, earlier, again, problem } = useEarlier(jobId, search, held, setState);
   return {
     lines: held.current.lines,
     version: state.version,
@@ -70,6 +72,7 @@ export function useLog(job: Job, search: string): Log {
     removedAtMs: Number(listed?.removedAtMs ?? 0n),
     loadingEarlier,
     earlier,
+    again,
   };
 }
 
@@ -83,22 +86,25 @@ type Update = (change: (before: State) => State) => void;
 function useEarlier(jobId: string, search: string, held: { current: LogLines }, update: Update) {
   const [loadingEarlier, setLoading] = useState(false);
   const [problem, setProblem] = useState("");
-  const busy = useRef(false);
-  const complete = useRef(false);
-  const abort = useRef<AbortController | undefined>(undefined);
+  // It is wanted again and again while one looks at the start: not while it is read, nor by itself after it failed.
+  const rests = useRef(false);
+  const underWay = useRef<AbortController | undefined>(undefined);
   // biome-ignore lint/correctness/useExhaustiveDependencies: another log, or another search, begins anew
   useEffect(() => {
-    complete.current = false;
+    rests.current = false;
     setProblem("");
-    return () => abort.current?.abort();
+    setLoading(false);
+    return () => {
+      underWay.current?.abort();
+      underWay.current = undefined;
+    };
   }, [jobId, search]);
-  const earlier = useCallback(async () => {
+  const read = useCallback(async () => {
     const log = held.current;
     const first = log.lines[0]?.line ?? 1n;
-    if (busy.current || complete.current || first <= 1n) return;
+    if (underWay.current || rests.current || first <= 1n) return;
     const giveUp = new AbortController();
-    abort.current = giveUp;
-    busy.current = true;
+    underWay.current = giveUp;
     setLoading(true);
     try {
       const from = first > BigInt(PAGE) ? first - BigInt(PAGE) : 1n;
@@ -110,15 +116,24 @@ function useEarlier(jobId: string, search: string, held: { current: LogLines }, 
       const found: StoredLogLine[] = [];
       for await (const answer of metrics.readLogs(request, call(giveUp.signal))) found.push(...answer.lines);
       if (log !== held.current) return;
-      complete.current = !log.prepend(found);
+      rests.current = !log.prepend(found);
       setProblem("");
       update((before) => ({ ...before, version: before.version + 1 }));
     } catch (error) {
-      if (!giveUp.signal.aborted) setProblem(sentence(error));
+      if (giveUp.signal.aborted) return;
+      rests.current = true;
+      setProblem(sentence(error));
     } finally {
-      busy.current = false;
-      setLoading(false);
+      if (underWay.current === giveUp) {
+        underWay.current = undefined;
+        setLoading(false);
+      }
     }
   }, [jobId, search, held, update]);
-  return { loadingEarlier, earlier: () => void earlier(), problem };
+  const earlier = useCallback(() => void read(), [read]);
+  const retry = useCallback(() => {
+    rests.current = false;
+    earlier();
+  }, [earlier]);
+  return { loadingEarlier, earlier, again: problem === "" ? undefined : retry, problem };
 }

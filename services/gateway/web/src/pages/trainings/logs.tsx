@@ -7,6 +7,7 @@ import { Button } from "../../ui/button";
 import { CheckField, TextField } from "../../ui/fields";
 import { Empty, Failed, Loading, Note } from "../../ui/note";
 import { Rows } from "../../ui/rows";
+import { saveAs } from "../../ui/save";
 import { say } from "../../ui/toasts";
 import { useAction } from "../../ui/use";
 import css from "./logs.module.css";
@@ -56,7 +57,7 @@ export default function Logs({ job }: { job: Job }) {
         </CheckField>
         <Takes job={job} log={log} />
       </div>
-      {log.problem && <Failed>{log.problem}</Failed>}
+      {log.problem && <Failed retry={log.again}>{log.problem}</Failed>}
       {!log.loaded ? (
         !log.problem && <Loading lines={10} what="Loading the log" />
       ) : rows.length === 0 ? (
@@ -92,14 +93,12 @@ export default function Logs({ job }: { job: Job }) {
           )}
         </div>
       )}
-      <p class="quiet" role="status">
-        {status(log, search)}
-      </p>
+      <p class="quiet">{told(log, search)}</p>
     </div>
   );
 }
 
-function status(log: Log, search: string): string {
+function told(log: Log, search: string): string {
   const [first, last] = [log.lines[0], log.lines.at(-1)];
   if (first === undefined || last === undefined) return "";
   if (log.loadingEarlier) return "Reading earlier lines…";
@@ -121,12 +120,7 @@ function Takes({ job, log }: { job: Job; log: Log }) {
       const parts: string[] = [];
       for await (const answer of metrics.readLogs({ jobId: job.jobId }, call(undefined, DOWNLOAD_MS)))
         parts.push(answer.lines.map((line) => `${plain(line.text)}\n`).join(""));
-      const address = URL.createObjectURL(new Blob(parts, { type: "text/plain" }));
-      const link = document.createElement("a");
-      link.href = address;
-      link.download = `${job.name.replace(/[^\w.-]+/g, "-")}.log`;
-      link.click();
-      URL.revokeObjectURL(address);
+      saveAs(`${job.name.replace(/[^\w.-]+/g, "-")}.log`, parts, "text/plain");
     });
   const empty = log.lines.length === 0;
   return (

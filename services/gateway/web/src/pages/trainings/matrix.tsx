@@ -9,6 +9,7 @@ import { isOver } from "../../states";
 import { Button } from "../../ui/button";
 import { Card } from "../../ui/layout";
 import { Empty, Failed, Loading } from "../../ui/note";
+import { saveAs } from "../../ui/save";
 import { useAsked } from "../../ui/use";
 import css from "./matrix.module.css";
 import { MatrixCanvas } from "./matrix-canvas";
@@ -92,6 +93,8 @@ function Matrices({ job }: { job: Job }) {
         <StepSlider
           steps={steps.sort((a, b) => a - b)}
           step={chosen ?? shown.step}
+          below={shown.step}
+          failed={asked.problem !== "" && !asked.loading}
           following={chosen === undefined}
           onChoose={setChosen}
         />
@@ -149,7 +152,10 @@ function MatrixView({ found: { step, matrix }, job }: { found: Found; job: Job }
       <Card
         title="Confusion matrix"
         actions={
-          <Button small onClick={() => saveCsv(shown, job, step)}>
+          <Button
+            small
+            onClick={() => saveAs(`confusion-${job.jobId}-step-${step}.csv`, [asCsv(shown)], "text/csv;charset=utf-8")}
+          >
             Download as CSV
           </Button>
         }
@@ -219,13 +225,4 @@ function shareOf(matrix: Matrix, row: number, column: number): string {
   for (let at = column; at < matrix.counts.length; at += n) whole += matrix.counts[at] ?? 0;
   const count = matrix.counts[row * n + column] ?? 0;
   return count > 0 && count < whole ? `, ${((100 * count) / whole).toFixed(1)} % of the column` : "";
-}
-
-function saveCsv(matrix: Matrix, job: Job, step: number): void {
-  const url = URL.createObjectURL(new Blob([asCsv(matrix)], { type: "text/csv;charset=utf-8" }));
-  const link = document.createElement("a");
-  link.href = url;
-  link.download = `confusion-${job.jobId}-step-${step}.csv`;
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(url), 10_000);
 }

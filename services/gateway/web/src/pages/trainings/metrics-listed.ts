@@ -1,11 +1,10 @@
 import { Code } from "@connectrpc/connect";
-import { useEffect } from "preact/hooks";
 import { call, metrics } from "../../api/clients";
 import { hasCode } from "../../api/errors";
 import type { ListSeriesResponse } from "../../gen/protos/metrics/v1/metrics_pb";
 import type { Job } from "../../gen/protos/scheduler/v1/job_pb";
 import { isOver } from "../../states";
-import { useAsked } from "../../ui/use";
+import { useAsked, useEvery } from "../../ui/use";
 
 const ASK_AGAIN_MS = 2000;
 
@@ -31,13 +30,9 @@ export function useListed(job: Job): Listed {
     },
     [jobId],
   );
-  const { value, reload } = answer;
+  const { value } = answer;
   const waits = value !== undefined && value.listed === undefined && !isOver(job);
-  useEffect(() => {
-    if (!waits) return;
-    const timer = setInterval(reload, ASK_AGAIN_MS);
-    return () => clearInterval(timer);
-  }, [waits, reload]);
+  useEvery(waits ? ASK_AGAIN_MS : 0, answer.reload, answer.loading);
   return {
     listed: value?.listed,
     asked: value !== undefined,

@@ -7,6 +7,10 @@ interface SliderProps {
   /** Ascending. */
   steps: readonly number[];
   step: number;
+  /** The step of what stands below: another one until what was chosen has come. */
+  below: number;
+  /** It will not come by itself. */
+  failed: boolean;
   /** Undefined: the newest, and those that are yet to come. */
   onChoose: (step: number | undefined) => void;
   /** Whether the newest is followed. */
@@ -14,7 +18,7 @@ interface SliderProps {
 }
 
 /** Chooses one of the evaluations of a training: by dragging, by arrow keys, one by one. */
-export function StepSlider({ steps, step, onChoose, following }: SliderProps) {
+export function StepSlider({ steps, step, below, failed, onChoose, following }: SliderProps) {
   const id = useId();
   const last = steps.length - 1;
   const at = Math.max(steps.indexOf(step), 0);
@@ -22,6 +26,7 @@ export function StepSlider({ steps, step, onChoose, following }: SliderProps) {
     const chosen = steps[Math.min(Math.max(index, 0), last)];
     if (chosen !== undefined) onChoose(index >= last ? undefined : chosen);
   };
+  const other = below !== step && (failed ? `not loaded, step ${integer(below)} is shown` : "loading");
   return (
     <div class={css.slider}>
       <label for={id}>Evaluation</label>
@@ -36,7 +41,7 @@ export function StepSlider({ steps, step, onChoose, following }: SliderProps) {
         step={1}
         value={at}
         disabled={last <= 0}
-        aria-valuetext={`step ${integer(step)}, ${at + 1} of ${steps.length}`}
+        aria-valuetext={`step ${integer(step)}, ${at + 1} of ${steps.length}${other ? `, ${other}` : ""}`}
         onInput={(event) => go(Number(event.currentTarget.value))}
       />
       <Button small label="Later evaluation" disabled={at >= last} onClick={() => go(at + 1)}>
@@ -46,7 +51,8 @@ export function StepSlider({ steps, step, onChoose, following }: SliderProps) {
         <strong>step {integer(step)}</strong>{" "}
         <span class="quiet">
           {at + 1} of {steps.length}
-          {following && last > 0 && " · the newest"}
+          {following && at === last && last > 0 && " · the newest"}
+          {other && ` · ${other}`}
         </span>
       </output>
     </div>

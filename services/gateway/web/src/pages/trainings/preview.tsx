@@ -5,13 +5,15 @@ import { Task } from "../../gen/protos/training/v1/training_pb";
 import { isOver } from "../../states";
 import { Card } from "../../ui/layout";
 import { Empty, Failed, Loading, Note } from "../../ui/note";
-import { useAsked } from "../../ui/use";
+import { useAsked, useEvery } from "../../ui/use";
 import { occurring, RIGHT_PIXELS, SURE, verdict } from "./drawing";
 import css from "./preview.module.css";
 import { Large, ShotCard, type Shown } from "./preview-card";
 import { Legend } from "./preview-picture";
 import { ShareSlider, StepSlider } from "./preview-slider";
 import { type Preview, PreviewSource } from "./preview-source";
+
+const BEHIND_MS = 2000;
 
 /** Ground truth beside prediction on some validation images, evaluation by evaluation. */
 export default function EvaluationPreview({ job }: { job: Job }) {
@@ -50,13 +52,8 @@ function Previews({ job }: { job: Job }) {
     async (signal) => (chosen === undefined ? undefined : source.at(chosen, signal)),
     [source, chosen],
   );
-  const behind = newest.value !== undefined && newest.value.step < Number(job.evaluatedStep) && !newest.loading;
-  const { reload } = newest;
-  useEffect(() => {
-    if (!behind || isOver(job)) return;
-    const later = setTimeout(reload, 2000);
-    return () => clearTimeout(later);
-  }, [behind, job, reload]);
+  const behind = newest.value !== undefined && newest.value.step < Number(job.evaluatedStep);
+  useEvery(behind && !isOver(job) ? BEHIND_MS : 0, newest.reload, newest.loading);
   const shown = chosen === undefined ? newest.value : (picked.value ?? newest.value);
   const asked = chosen === undefined ? newest : picked;
   if (shown === undefined)
@@ -73,7 +70,14 @@ function Previews({ job }: { job: Job }) {
   return (
     <>
       <div class={css.bar}>
-        <StepSlider steps={steps} step={chosen ?? shown.step} following={chosen === undefined} onChoose={setChosen} />
+        <StepSlider
+          steps={steps}
+          step={chosen ?? shown.step}
+          below={shown.step}
+          failed={asked.problem !== "" && !asked.loading}
+          following={chosen === undefined}
+          onChoose={setChosen}
+        />
       </div>
       {asked.problem && <Failed retry={asked.reload}>{asked.problem}</Failed>}
       <Gallery preview={shown} task={job.spec?.architecture?.task ?? Task.UNSPECIFIED} busy={asked.loading} />

@@ -1,5 +1,5 @@
 import { useState } from "preact/hooks";
-import { jobs as api, call, newRequestId } from "../../api/clients";
+import { jobs as api, call } from "../../api/clients";
 import { type Job, JobState } from "../../gen/protos/scheduler/v1/job_pb";
 import { isCutOff } from "../../states";
 import { Button } from "../../ui/button";
@@ -7,12 +7,12 @@ import { Dialog } from "../../ui/dialog";
 import { TextField } from "../../ui/fields";
 import { Note } from "../../ui/note";
 import { say } from "../../ui/toasts";
-import { useAction } from "../../ui/use";
+import { useAction, useRequestId } from "../../ui/use";
 
 /** Asks before a training is stopped, and says what will happen. */
 export function StopTraining({ job, onClose }: { job: Job; onClose: () => void }) {
   const [reason, setReason] = useState("");
-  const [requestId] = useState(newRequestId);
+  const requestId = useRequestId(reason.trim());
   const { busy, problem, run } = useAction();
   const waits = job.state === JobState.QUEUED;
   const submit = async () => {

@@ -10,7 +10,7 @@ import { isOver } from "../../states";
 import { ButtonLink } from "../../ui/button";
 import { Empty, Loading } from "../../ui/note";
 import { Tabs } from "../../ui/tabs";
-import { useAsked } from "../../ui/use";
+import { type Asked, useAsked, useEvery } from "../../ui/use";
 import { Header } from "./header";
 import { later } from "./later";
 import { NOTHING_SEEN, type Seen } from "./progress";
@@ -34,6 +34,7 @@ const TABS = [
 ] as const;
 
 const STEPS_EVERY_MS = 4000;
+const END_EVERY_MS = 5000;
 
 /** One training: what it is, how it is, and everything that it has told. */
 export default function Training() {
@@ -43,7 +44,7 @@ export default function Training() {
   const asked = useAsked((signal) => api.getJob({ jobId: id }, call(signal)), [id]);
   const told = asked.value?.job ?? liveJobs.value?.get(id);
   const job = told && told.jobId === id ? newest(told) : undefined;
-  useEndNotTold(job, asked.reload);
+  useEndNotTold(job, asked);
   const tabs = [...TABS, ...(mayReadLog.value ? [{ id: "events", label: "Events" }] : [])];
   const tab = tabs.find((one) => one.id === params.tab)?.id ?? "metrics";
   const [seen, setSeen] = useSeen(job, tab !== "metrics");
@@ -80,48 +81,52 @@ export default function Training() {
 }
 
 /** Asks again where the watch has no word of a training that is not over: it ended while the watch was interrupted. */
-function useEndNotTold(job: Job | undefined, reload: () => void): void {
+function useEndNotTold(job: Job | undefined, { reload, loading }: Asked<unknown>): void {
   const missing = job !== undefined && !isOver(job) && liveJobs.value !== undefined && !liveJobs.value.has(job.jobId);
   useEffect(() => {
-    if (!missing) return;
-    reload();
-    const timer = setInterval(reload, 5000);
-    return () => clearInterval(timer);
+    if (missing) reload();
   }, [missing, reload]);
+  useEvery(missing ? END_EVERY_MS : 0, reload, loading);
 }
 
 /** How far it is: as the metrics tell while they are shown, else asked now and then while it runs. */
 function useSeen(job: Job | undefined, ask: boolean): [Seen, (seen: Seen) => void] {
-  const [seen, setSeen] = useState(NOTHING_SEEN);
   const jobId = job?.jobId ?? "";
+  const [{ of, seen }, setTold] = useState({ of: jobId, seen: NOTHING_SEEN });
+  const asks = ask && jobId !== "";
   const runs = job?.state === JobState.RUNNING;
-  useEffect(() => {
-    if (!ask || jobId === "") return;
-    const abort = new AbortController();
-    const look = async () => {
-      try {
-        const { series } = await metrics.listSeries({ jobId }, call(abort.signal));
-        const of = (name: string) => series.find((one) => one.name === name);
-        setSeen({
-          step: Number(of("train/loss")?.lastStep ?? 0n),
-          firstEvaluation: Number(of("validation/loss")?.firstStep ?? 0n),
-        });
-      } catch (error) {
-        // The bar stays where it is; what is wrong with the platform is said at the top of the page.
-        if (hasCode(error, Code.NotFound)) setSeen(NOTHING_SEEN);
-      }
-    };
-    void look();
-    const timer = runs ? setInterval(look, STEPS_EVERY_MS) : undefined;
-    return () => {
-      clearInterval(timer);
-      abort.abort();
-    };
-  }, [ask, jobId, runs]);
-  const same = useCallback(
-    (next: Seen) =>
-      setSeen((last) => (last.step === next.step && last.firstEvaluation === next.firstEvaluation ? last : next)),
-    [],
+  // Where it fails the bar stays where it is; what is wrong with the platform is said at the top of the page.
+  const { value, reload, loading } = useAsked(
+    async (signal) => (asks ? { of: jobId, seen: await seenBy(jobId, signal) } : undefined),
+    [asks, jobId, runs],
   );
-  return [seen, same];
+  useEffect(() => {
+    if (value !== undefined) setTold(value);
+  }, [value]);
+  useEvery(asks && runs ? STEPS_EVERY_MS : 0, reload, loading);
+  const tell = useCallback(
+    (next: Seen) =>
+      setTold((last) =>
+        last.of === jobId && last.seen.step === next.step && last.seen.firstEvaluation === next.firstEvaluation
+          ? last
+          : { of: jobId, seen: next },
+      ),
+    [jobId],
+  );
+  // What was seen of another training says nothing of this one.
+  return [of === jobId ? seen : NOTHING_SEEN, tell];
+}
+
+async function seenBy(jobId: string, signal: AbortSignal): Promise<Seen> {
+  try {
+    const { series } = await metrics.listSeries({ jobId }, call(signal));
+    const of = (name: string) => series.find((one) => one.name === name);
+    return {
+      step: Number(of("train/loss")?.lastStep ?? 0n),
+      firstEvaluation: Number(of("validation/loss")?.firstStep ?? 0n),
+    };
+  } catch (error) {
+    if (hasCode(error, Code.NotFound)) return NOTHING_SEEN;
+    throw error;
+  }
 }

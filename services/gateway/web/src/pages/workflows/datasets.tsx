@@ -1,8 +1,7 @@
 import { useState } from "preact/hooks";
 import { mayWrite } from "../../api/session";
-import { ago } from "../../format";
 import type { Dataset } from "../../gen/protos/training/v1/training_pb";
-import { now } from "../../time";
+import { Ago } from "../../ui/ago";
 import { Button, ButtonLink } from "../../ui/button";
 import { Card } from "../../ui/layout";
 import { Empty, Failed, Loading } from "../../ui/note";
@@ -85,7 +84,9 @@ function Row({ dataset, onCheck }: { dataset: Dataset; onCheck: () => void }) {
         {kept ? (
           <>
             <Verdict of={kept} />
-            <div class={css.sub}>{ago(kept.atMs, now.value)}</div>
+            <div class={css.sub}>
+              <Ago ms={kept.atMs} />
+            </div>
           </>
         ) : (
           <span class="quiet">not checked from here</span>

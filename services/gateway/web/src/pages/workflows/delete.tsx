@@ -1,8 +1,8 @@
-import { useState } from "preact/hooks";
-import { call, newRequestId, workflows } from "../../api/clients";
+import { call, workflows } from "../../api/clients";
 import type { SavedWorkflow } from "../../gen/protos/scheduler/v1/workflow_pb";
 import { Confirm } from "../../ui/dialog";
 import { say } from "../../ui/toasts";
+import { useRequestId } from "../../ui/use";
 
 interface Props {
   of: SavedWorkflow;
@@ -11,8 +11,8 @@ interface Props {
 }
 
 export function DeleteWorkflow({ of, onClose, onDone }: Props) {
-  const [requestId] = useState(newRequestId);
   const { workflowId = "", name = "" } = of.workflow ?? {};
+  const requestId = useRequestId(workflowId);
   const action = async () => {
     await workflows.deleteWorkflow({ requestId, workflowId }, call());
     say(`${name} is deleted.`);

@@ -1,9 +1,8 @@
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { useLocation } from "preact-iso";
 import { mayWrite } from "../../api/session";
-import { ago } from "../../format";
 import type { SavedWorkflow } from "../../gen/protos/scheduler/v1/workflow_pb";
-import { now } from "../../time";
+import { Ago } from "../../ui/ago";
 import { Button } from "../../ui/button";
 import { MoreIcon } from "../../ui/icons";
 import { Head } from "../../ui/layout";
@@ -37,6 +36,8 @@ export function Editor({ begin, saved: first }: { begin: WorkflowForm; saved: Sa
   const revision = saved?.workflow?.revision ?? 0;
   const { busy, failure, conflict, store, load, clear } = useSave(form, { workflowId: id, revision });
   const dirty = !sameForm(form, base);
+  const latest = useRef(form);
+  latest.current = form;
   const wrong = problemsOf(form, datasets.value, architectures.value);
   const shown = Object.fromEntries(
     Object.entries(wrong).filter(([field]) => attempted || !REQUIRED.includes(field) || filled(form, field)),
@@ -46,28 +47,31 @@ export function Editor({ begin, saved: first }: { begin: WorkflowForm; saved: Sa
     setForm(next);
     clear();
   };
-  const take = (made: SavedWorkflow) => {
+  /** Takes over what the platform has; what differs from `sent` was typed meanwhile, and stays. */
+  const take = (made: SavedWorkflow, sent?: WorkflowForm) => {
     const next = made.workflow ? formOf(made.workflow) : form;
     setSaved(made);
     setBase(next);
-    setForm(next);
+    setForm((typed) => (sent === undefined || sameForm(typed, sent) ? next : typed));
     setAttempted(false);
   };
-  /** Saves, over revision `over` where that is given; the id, or empty where it could not be done. */
+  /** Saves, over revision `over` where that is given; where to go then, or empty where one has to stay. */
   const save = async (over = revision): Promise<string> => {
     setAttempted(true);
     if (Object.keys(wrong).length > 0) return "";
     const made = await store(over);
     if (made?.workflow === undefined) return "";
-    take(made);
+    // A new one has another address from now on, but who has typed on meanwhile must not be taken away from that.
+    const stay = first === undefined && !sameForm(latest.current, form);
+    take(made, form);
     say(
       id ? `${made.workflow.name} is saved as revision ${made.workflow.revision}.` : `${made.workflow.name} is saved.`,
     );
-    return made.workflow.workflowId;
+    return stay ? "" : made.workflow.workflowId;
   };
   const saveOnly = async (over?: number) => {
     const made = await save(over);
-    if (made && id === "") route(`/workflows/${made}`, true);
+    if (made && first === undefined) route(`/workflows/${made}`, true);
   };
   const run = async () => {
     const target = id && !dirty ? id : await save();
@@ -104,7 +108,7 @@ export function Editor({ begin, saved: first }: { begin: WorkflowForm; saved: Sa
       >
         {saved ? (
           <>
-            Revision {revision} · saved {ago(Number(saved.revisedAtMs), now.value)} by {person(saved.revisedBy)}
+            Revision {revision} · saved <Ago ms={Number(saved.revisedAtMs)} /> by {person(saved.revisedBy)}
           </>
         ) : (
           "What a training is made of: dataset, architecture, hyperparameters, augmentations"

@@ -1,7 +1,7 @@
 import { useState } from "preact/hooks";
-import { ago, integer, size } from "../../format";
+import { integer, size } from "../../format";
 import { Task } from "../../gen/protos/training/v1/training_pb";
-import { now } from "../../time";
+import { Ago } from "../../ui/ago";
 import { Button } from "../../ui/button";
 import { Facts } from "../../ui/layout";
 import { Badge } from "../../ui/note";
@@ -28,7 +28,7 @@ export function Report({ of }: { of: KeptReport }) {
       <p>
         <Verdict of={of} />{" "}
         <span class="quiet">
-          looked at on {of.runnerName}, {ago(of.atMs, now.value)}
+          looked at on {of.runnerName}, <Ago ms={of.atMs} />
         </span>
       </p>
       <Facts

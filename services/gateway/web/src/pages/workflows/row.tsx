@@ -1,13 +1,13 @@
 import { useLocation } from "preact-iso";
 import { call, jobs } from "../../api/clients";
 import { mayWrite } from "../../api/session";
-import { ago } from "../../format";
 import type { Job } from "../../gen/protos/scheduler/v1/job_pb";
 import type { SavedWorkflow } from "../../gen/protos/scheduler/v1/workflow_pb";
 import type { Architecture } from "../../gen/protos/training/v1/training_pb";
 import { liveJobs, newest } from "../../live/stores";
 import { cutOff, jobState } from "../../states";
 import { now } from "../../time";
+import { Ago } from "../../ui/ago";
 import { Button } from "../../ui/button";
 import { MoreIcon } from "../../ui/icons";
 import { Menu } from "../../ui/menu";
@@ -57,7 +57,7 @@ export function Row({ saved, architectures, onRun, onDelete }: Props) {
         <span class={css.narrowOnly}>Revision </span>
         {revision}
         <div class={css.sub}>
-          {ago(Number(saved.revisedAtMs), now.value)} by {person(saved.revisedBy)}
+          <Ago ms={Number(saved.revisedAtMs)} /> by {person(saved.revisedBy)}
         </div>
       </div>
       <div>
@@ -102,8 +102,10 @@ function LastTraining({ workflowId }: { workflowId: string }) {
     return <span class="quiet">{asked.value ? "none yet" : asked.problem ? "not known" : "…"}</span>;
   return (
     <a href={`/trainings/${last.jobId}`} class={css.last}>
-      <StateBadge state={jobState(last)} more={cutOff(last.deadlineAtMs, now.value)} />
-      <span class={css.sub}>{ago(Number(last.submittedAtMs), now.value)}</span>
+      <StateBadge state={jobState(last)} more={last.deadlineAtMs > 0n ? cutOff(last.deadlineAtMs, now.value) : ""} />
+      <span class={css.sub}>
+        <Ago ms={Number(last.submittedAtMs)} />
+      </span>
     </a>
   );
 }
