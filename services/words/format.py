@@ -4,6 +4,7 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, tzinfo
+from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
 from protos.common.v1.inventory_pb2 import Inventory
@@ -86,9 +87,10 @@ def size(bytes_: int) -> str:
 
 
 def minutes(milliminutes: int) -> str:
-    """Compute minutes, finer where they are few: `0.34`, `35.2`, `1,240`."""
-    value = milliminutes / 1000
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.2f}" if abs(value) < 10 else f"{value:.1f}"
+    """Compute minutes, finer where they are few: `0.34`, `35.2`, `1,240`. Halves go away from zero."""
+    exact = Decimal(milliminutes) / 1000
+    step = "1" if abs(exact) >= 1000 else "0.01" if abs(exact) < 10 else "0.1"
+    return f"{exact.quantize(Decimal(step), ROUND_HALF_UP):,}"
 
 
 def rate(micros: int) -> str:

@@ -144,11 +144,10 @@ async def test_a_suspension_for_a_time_ends_by_itself(database: DatabaseUrls) ->
     async with control_plane(database) as control:
         _, box = await control.box()
         welcome = await box.connect()
-        with pytest.raises(grpc.aio.AioRpcError) as refused:
-            for_ever = runner_pb2.SuspendRunnerRequest(runner_id="box", until_ms=2**62)
-            await control.runners.SuspendRunner(for_ever, metadata=control.auth)
-        assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
-        assert "until_ms is" in (refused.value.details() or "")
+        for_ever = runner_pb2.SuspendRunnerRequest(runner_id="box", until_ms=2**62)
+        code, sentence = await refused(control.runners.SuspendRunner(for_ever, metadata=control.auth))
+        assert code == grpc.StatusCode.INVALID_ARGUMENT
+        assert "until_ms is" in sentence
         until_ms = welcome.platform_at_ms + 1500
         suspend = runner_pb2.SuspendRunnerRequest(runner_id="box", until_ms=until_ms)
         suspended = (await control.runners.SuspendRunner(suspend, metadata=control.auth)).runner

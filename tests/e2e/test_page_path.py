@@ -15,6 +15,7 @@ from protos.events.v1.job_pb2 import CheckpointSaved
 from protos.quota.v1 import quota_pb2
 from protos.quota.v1.quota_pb2_grpc import QuotaServiceStub
 from tests.support.box_process import RUNNER, run
+from services.words.format import minutes
 from tests.support.browser import window
 from tests.support.page_scene import Scene
 from tests.support.platform import SharedPlatform
@@ -177,10 +178,10 @@ async def _reads_what_both_cost(page: Page, platform: SharedPlatform, *job_ids: 
         usage = await quota.GetUsage(quota_pb2.GetUsageRequest(), metadata=auth)
         charges = (await quota.ListCharges(quota_pb2.ListChargesRequest(), metadata=auth)).charges
     assert {charge.job_id for charge in charges} >= set(job_ids)
-    await expect(main.get_by_text(_minutes(usage.used_milliminutes)).first).to_be_visible()
+    await expect(main.get_by_text(minutes(usage.used_milliminutes)).first).to_be_visible()
     for charge in charges:
         if charge.job_id in job_ids:
-            await expect(main.get_by_text(_minutes(charge.milliminutes)).first).to_be_visible()
+            await expect(main.get_by_text(minutes(charge.milliminutes)).first).to_be_visible()
 
 
 async def _reads_the_start_in_words(page: Page, name: str) -> None:
@@ -200,11 +201,6 @@ def _row(main: Locator, series: str) -> Locator:
 
 def _id_in(page: Page) -> str:
     return page.url.partition("?")[0].rstrip("/").split("/")[4]
-
-
-def _minutes(milliminutes: int) -> str:
-    """As the page writes them where they are few."""
-    return f"{milliminutes / 1000:.2f}" if milliminutes < 10_000 else f"{milliminutes / 1000:.1f}"
 
 
 async def _events(platform: SharedPlatform, job_id: str, kind: type[CheckpointSaved]) -> list[CheckpointSaved]:

@@ -20,6 +20,27 @@ def test_minutes_are_rounded_as_the_quota_service_rounds_them(charged_ms: int, r
 
 
 @pytest.mark.parametrize(
+    ("milliminutes", "words"),
+    [
+        (340, "0.34"),
+        (35_200, "35.2"),
+        (1_240_000, "1,240"),
+        (-12_500, "-12.5"),
+        (0, "0.00"),
+        # As the page rounds them: services/gateway/web/test/format.test.ts.
+        (7_625, "7.63"),
+        (15, "0.02"),
+        (-7_625, "-7.63"),
+        (9_999, "10.00"),
+        (999_950, "1,000.0"),
+        (1_240_500, "1,241"),
+    ],
+)
+def test_halves_of_minutes_go_away_from_zero(milliminutes: int, words: str) -> None:
+    assert fmt.minutes(milliminutes) == words
+
+
+@pytest.mark.parametrize(
     ("ms", "words"), [(-5, "0:00"), (999, "0:00"), (42_000, "0:42"), (751_000, "12:31"), (3_723_000, "1:02:03")]
 )
 def test_durations(ms: int, words: str) -> None:

@@ -65,11 +65,16 @@ export function size(bytes: number | bigint): string {
   return `${unit === "B" || value >= 100 || Number.isInteger(value) ? value.toFixed(0) : value.toFixed(1)} ${unit}`;
 }
 
-/** Compute minutes, finer where they are few: `0.34`, `35.2`, `1,240`. */
+/** Compute minutes, finer where they are few: `0.34`, `35.2`, `1,240`. Halves go away from zero. */
 export function minutes(milliminutes: number | bigint): string {
-  const value = Number(milliminutes) / 1000;
-  if (Math.abs(value) >= 1000) return plain.format(value);
-  return value.toFixed(Math.abs(value) < 10 ? 2 : 1);
+  const exact = typeof milliminutes === "bigint" ? milliminutes : BigInt(Math.round(milliminutes));
+  const size = exact < 0n ? -exact : exact;
+  const digits = size >= 1_000_000n ? 0 : size < 10_000n ? 2 : 1;
+  // In integers: 0.015 as a fraction of two is a little less.
+  const step = 10n ** BigInt(3 - digits);
+  const rounded = Number((2n * size + step) / (2n * step)) / 10 ** digits;
+  const text = rounded.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
+  return exact < 0n ? `-${text}` : text;
 }
 
 /** `2.5 minutes a minute`: compute minutes for each minute of the clock. */

@@ -39,6 +39,13 @@ describe("words of the command line", () => {
     [1_240_000, "1,240"],
     [-12_500, "-12.5"],
     [0, "0.00"],
+    // As the command line rounds them: tests/unit/test_cli_format.py.
+    [7_625, "7.63"],
+    [15, "0.02"],
+    [-7_625, "-7.63"],
+    [9_999, "10.00"],
+    [999_950, "1,000.0"],
+    [1_240_500, "1,241"],
   ])("%d thousandths of a minute are %s", (milliminutes, words) => {
     expect(fmt.minutes(milliminutes)).toBe(words);
     expect(fmt.minutes(BigInt(milliminutes))).toBe(words);

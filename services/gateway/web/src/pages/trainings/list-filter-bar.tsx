@@ -1,18 +1,17 @@
-import { useEffect, useState } from "preact/hooks";
+import { useState } from "preact/hooks";
 import { call, workflows } from "../../api/clients";
 import type { JobState } from "../../gen/protos/scheduler/v1/job_pb";
 import { runnersByName } from "../../live/stores";
 import { Button } from "../../ui/button";
 import { CheckField, type Option, SelectField, TextField } from "../../ui/fields";
+import { useTyped } from "../../ui/typed";
 import { useAsked } from "../../ui/use";
 import css from "./list.module.css";
 import { type Filters, isFiltering, NO_FILTERS, STATES } from "./list-filters";
 
-const TYPED_MS = 250;
-
 /** Which trainings are wanted. */
 export function FilterBar({ filters, onChange }: { filters: Filters; onChange: (filters: Filters) => void }) {
-  const [search, setSearch] = useSearch(filters, onChange);
+  const [search, setSearch] = useTyped(filters.search, (typed) => onChange({ ...filters, search: typed }));
   const choices = useChoices();
   const more = [filters.runner, filters.architecture, filters.dataset, filters.workflow, filters.mine].filter(Boolean);
   // Filters that came with the address are shown, not hidden in a fold.
@@ -87,19 +86,6 @@ export function FilterBar({ filters, onChange }: { filters: Filters; onChange: (
       )}
     </div>
   );
-}
-
-/** What is typed goes into the address a little later, and comes from there when that changes otherwise. */
-function useSearch(filters: Filters, onChange: (filters: Filters) => void): [string, (text: string) => void] {
-  const [typed, setTyped] = useState(filters.search);
-  useEffect(() => setTyped(filters.search), [filters.search]);
-  // biome-ignore lint/correctness/useExhaustiveDependencies: waits after the last letter only
-  useEffect(() => {
-    if (typed === filters.search) return;
-    const timer = setTimeout(() => onChange({ ...filters, search: typed }), TYPED_MS);
-    return () => clearTimeout(timer);
-  }, [typed]);
-  return [typed, setTyped];
 }
 
 /** What there is to choose from; what cannot be listed has no filter. */
