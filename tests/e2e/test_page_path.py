@@ -14,8 +14,8 @@ from protos.eventlog.v1.eventlog_pb2_grpc import EventLogServiceStub
 from protos.events.v1.job_pb2 import CheckpointSaved
 from protos.quota.v1 import quota_pb2
 from protos.quota.v1.quota_pb2_grpc import QuotaServiceStub
-from tests.support.box_process import RUNNER, run
 from services.words.format import minutes
+from tests.support.box_process import RUNNER, run
 from tests.support.browser import window
 from tests.support.page_scene import Scene
 from tests.support.platform import SharedPlatform

@@ -14,7 +14,7 @@ import {
   totalSteps,
 } from "../src/pages/trainings/progress";
 import { limitWords } from "../src/pages/trainings/settings-words";
-import { bestMetric, doubts, outcome } from "../src/pages/trainings/why";
+import { bestMetric, doubts, lastMetric, outcome } from "../src/pages/trainings/why";
 
 type Some = Omit<MessageInitShape<typeof JobSchema>, "$typeName" | "$unknown">;
 
@@ -122,12 +122,13 @@ describe("why it ended", () => {
     expect(doubts(job({ state: JobState.FINISHED }), corrected).join()).toContain("corrected");
     expect(doubts(job({ state: JobState.FINISHED }), undefined)).toEqual([]);
   });
-  test("the best checkpoint's metric is told, else the last evaluation's", () => {
+  test("the last evaluation is told, and the best beside it where that was another one", () => {
     const metrics = { "validation/loss": 0.1, "validation/accuracy": 0.5 };
-    expect(bestMetric(job({ metrics }))).toBe("accuracy 0.5000");
-    const checkpoints = [{ best: true, metrics: { "validation/accuracy": 0.75 } }];
-    expect(bestMetric(job({ metrics, checkpoints }))).toBe("accuracy 0.7500");
-    expect(bestMetric(job({}))).toBe("");
+    const checkpoints = [{ best: true, step: 30n, metrics: { "validation/accuracy": 0.75 } }];
+    expect(lastMetric(job({ metrics, checkpoints }))).toBe("accuracy 0.5000");
+    expect(bestMetric(job({ metrics, checkpoints, evaluatedStep: 40n }))).toBe("best accuracy 0.7500 at step 30");
+    expect(bestMetric(job({ metrics, checkpoints, evaluatedStep: 30n }))).toBe("");
+    expect(lastMetric(job({})) + bestMetric(job({}))).toBe("");
   });
   test("limits in words", () => {
     expect(limitWords(job({ spec: { limits: { epochs: 1, minutes: 60 } } }).spec?.limits)).toBe(

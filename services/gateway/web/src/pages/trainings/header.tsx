@@ -25,7 +25,7 @@ import {
 import { limitWords, settings } from "./settings-words";
 import { StopTraining } from "./stop";
 import css from "./training.module.css";
-import { bestMetric, doubts, outcome } from "./why";
+import { bestMetric, doubts, lastMetric, outcome } from "./why";
 
 const COST_EVERY_MS = 15_000;
 // The quota service hears of an end a moment later.
@@ -78,8 +78,8 @@ export function Header({ job, seen }: { job: Job; seen: Seen }) {
         </Note>
       )}
       {job.warnings.map((warning) => (
-        <Note tone="warn" key={capitalized(warning)}>
-          {warning}
+        <Note tone="warn" key={warning}>
+          {capitalized(warning)}
         </Note>
       ))}
       <Figures job={job} seen={seen} explained={explained} />
@@ -171,8 +171,12 @@ function Figures({ job, seen, explained }: { job: Job; seen: Seen; explained: Ex
       </div>
       <div class={css.figure}>
         <h2>Result</h2>
-        <p class={css.big}>{bestMetric(job) || "none yet"}</p>
-        <p class="quiet">{job.evaluatedStep > 0n && `last evaluated at step ${integer(job.evaluatedStep)}`}</p>
+        <p class={css.big}>{lastMetric(job) || "none yet"}</p>
+        <p class="quiet">
+          {[job.evaluatedStep > 0n && `last evaluated at step ${integer(job.evaluatedStep)}`, bestMetric(job)]
+            .filter(Boolean)
+            .join(" · ")}
+        </p>
       </div>
       <div class={css.figure}>
         <h2>Training time</h2>

@@ -6,7 +6,7 @@ import { Ago } from "../../ui/ago";
 import { Simulated, StateBadge } from "../../ui/note";
 import css from "./list.module.css";
 import { phases } from "./progress";
-import { bestMetric, stalled } from "./why";
+import { lastMetric, stalled } from "./why";
 
 interface TrainingRowProps {
   job: Job;
@@ -51,7 +51,7 @@ export function TrainingRow({ job, chosen, full, onChoose }: TrainingRowProps) {
           <span class="quiet">no runner</span>
         )}
       </div>
-      <div class="number">{bestMetric(job) || <span class="quiet">none yet</span>}</div>
+      <div class="number">{lastMetric(job) || <span class="quiet">none yet</span>}</div>
       <div>
         <Time job={job} />
       </div>

@@ -1,5 +1,5 @@
 // Why a training is as it is, in one sentence. Pure.
-import { byImportance, count, duration, metric, metricName } from "../../format";
+import { byImportance, count, duration, integer, metric, metricName } from "../../format";
 import type { ExplainChargeResponse } from "../../gen/protos/quota/v1/quota_pb";
 import { ExplainedInterval_Kind } from "../../gen/protos/quota/v1/quota_pb";
 import { type Job, JobState } from "../../gen/protos/scheduler/v1/job_pb";
@@ -50,10 +50,19 @@ export function stalled(job: Job, nowMs: number): string {
   return job.stalledSinceMs > 0n ? `no step for ${duration(nowMs - Number(job.stalledSinceMs))}` : "";
 }
 
-/** `accuracy 0.9833`: the task's own metric of the best checkpoint, or of the last evaluation. Empty without one. */
+/** `accuracy 0.9833`: the metric of the last evaluation that tells most, as the command line has it. Empty without one. */
+export function lastMetric(job: Job): string {
+  return told(job.metrics);
+}
+
+/** `best mAP 0.8379 at step 638`: of the best checkpoint, where a later evaluation was not as good. */
 export function bestMetric(job: Job): string {
-  const best = job.checkpoints.find((one) => one.best)?.metrics;
-  const metrics = best !== undefined && Object.keys(best).length > 0 ? best : job.metrics;
+  const best = job.checkpoints.find((one) => one.best);
+  if (best === undefined || best.step === job.evaluatedStep || told(best.metrics) === "") return "";
+  return `best ${told(best.metrics)} at step ${integer(best.step)}`;
+}
+
+function told(metrics: Record<string, number>): string {
   const name = byImportance(Object.keys(metrics))[0];
   return name === undefined ? "" : `${metricName(name)} ${metric(metrics[name] ?? Number.NaN)}`;
 }
